@@ -1,0 +1,186 @@
+"""Requests and answers of the node agent. Memory in MiB, times in seconds unless named."""
+
+import msgspec
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What placement and preflight need to know of one host. `state`: up, degraded (libvirt away) or down."""
+
+    node: str
+    site: str
+    state: str
+    address: str
+    cpus: int
+    cpu_model: str
+    arch: str
+    memory_mib: int
+    free_mib: int
+    guests: int
+    machine_types: list[str] = []
+    qemu_version: str = ""
+    libvirt_version: str = ""
+    accelerator: str = ""
+    warnings: list[str] = []
+
+
+class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One disk of a guest as its definition has it. `moves`: writable, local and so to be copied with the guest."""
+
+    target: str
+    path: str
+    format: str
+    size_bytes: int = 0
+    read_only: bool = False
+    moves: bool = False
+
+
+class GuestInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest on one node. `state`: running, paused, shut-off, crashed, incoming."""
+
+    name: str
+    uuid: str
+    node: str
+    site: str
+    state: str
+    memory_mib: int
+    vcpus: int
+    machine: str = ""
+    cpu_model: str = ""
+    disks: list[DiskSpec] = []
+    job: str = ""
+
+
+class Guests(msgspec.Struct, frozen=True, kw_only=True):
+    """The guests of one node (or, from the manager, of every node that answered)."""
+
+    guests: list[GuestInfo]
+
+
+class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest to define: libvirt XML when `xml` is set (its name must agree), else built from the other fields.
+
+    `kernel`, `initrd` and disk paths are files on the node. `console`: file for the serial console ('' = run_dir's).
+    """
+
+    name: str
+    xml: str = ""
+    memory_mib: int = 512
+    vcpus: int = 1
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+    disks: list[DiskSpec] = []
+    console: str = ""
+
+
+class CreateGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Define a guest and, with `start`, start it."""
+
+    spec: GuestSpec
+    start: bool = True
+
+
+class GuestName(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest of this node."""
+
+    name: str
+
+
+class StopGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Stop a guest: by ACPI within `grace_s`, then by force (0: at once)."""
+
+    name: str
+    grace_s: float = 0.0
+
+
+class GuestXml(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest's migratable definition and what the target must provide."""
+
+    info: GuestInfo
+    xml: str
+
+
+class CheckIncoming(msgspec.Struct, frozen=True, kw_only=True):
+    """May this guest come here? Raises the reason (NoRoom, GuestExists, Incompatible, HypervisorDown) when not."""
+
+    info: GuestInfo
+    xml: str
+
+
+class PrepareIncoming(msgspec.Struct, frozen=True, kw_only=True):
+    """Get ready for job `job`: reserve memory, make the missing disks and the job's directory. Idempotent per job."""
+
+    job: str
+    source: str
+    info: GuestInfo
+    xml: str
+
+
+class JobPaths(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the job's UNIX sockets lie on this node, and this node's own libvirtd socket."""
+
+    directory: str
+    ram: str
+    wire: str
+    libvirt: str
+    nbd: str
+    libvirtd: str
+
+
+class PrepareOutgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """Freeze the guest for job `job` (V7) and make the job's directory. Idempotent per job."""
+
+    job: str
+    guest: str
+    target: str
+
+
+class StartMove(msgspec.Struct, frozen=True, kw_only=True):
+    """Begin libvirt's peer-to-peer migration of the prepared guest through the job's sockets; returns at once."""
+
+    job: str
+    guest: str
+    pause_ms: int
+    copy_disks: list[str] = []
+
+
+class MoveJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One move, by its job id."""
+
+    job: str
+    guest: str
+
+
+class MoveStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The move as this node's hypervisor has it, read afresh (V11).
+
+    `outcome`: none (no such job here), running, succeeded, failed. `guest_state` is the domain's state here now
+    ('absent' when there is no domain). `stopped_at`/`resumed_at`: Unix time of QEMU's STOP/RESUME here, 0 if not seen.
+    """
+
+    outcome: str
+    guest_state: str
+    reason: str = ""
+    libvirt_code: int = 0
+    memory_total: int = 0
+    memory_remaining: int = 0
+    memory_processed: int = 0
+    disk_total: int = 0
+    disk_remaining: int = 0
+    dirty_pages_per_s: int = 0
+    iteration: int = 0
+    downtime_ms: int = 0
+    stopped_at: float = 0.0
+    resumed_at: float = 0.0
+
+
+class FinishMove(msgspec.Struct, frozen=True, kw_only=True):
+    """End the job on this node: unfreeze, remove the job's directory; with `roll_back` also what this job made here.
+
+    On the source, roll-back resumes the guest if this job left it paused and `resume` is set.
+    """
+
+    job: str
+    guest: str
+    roll_back: bool
+    resume: bool = False

@@ -1,0 +1,160 @@
+"""Requests and answers of the migration manager, and what a job looks like from outside. Times: Unix seconds."""
+
+import msgspec
+
+from actors.encoding.messages import LayerCount
+from actors.hypervisor.messages import GuestSpec, NodeFacts
+from actors.transport.messages import LinkState
+
+
+class MoveRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Move `guest` to node `to` ('' lets placement choose), pausing it at most about `pause_ms`.
+
+    `key` makes the request idempotent: the same key within a day answers with the same job.
+    """
+
+    guest: str
+    to: str = ""
+    pause_ms: int = 300
+    key: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a move is. `eta_s` with its 80 % interval; -1 when unknown."""
+
+    stream_bytes: int = 0
+    wire_bytes: int = 0
+    memory_total: int = 0
+    memory_remaining: int = 0
+    disk_total: int = 0
+    disk_remaining: int = 0
+    rate_bytes_per_s: float = 0.0
+    round: int = 0
+    eta_s: float = -1.0
+    eta_low_s: float = -1.0
+    eta_high_s: float = -1.0
+    layers: dict[str, LayerCount] = {}
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """One move. `state` is a value of `actors.migration.engine.State`."""
+
+    id: str
+    guest: str
+    source: str
+    target: str
+    state: str
+    created_at: float
+    ended_at: float = 0.0
+    pause_ms: float = -1.0
+    total_s: float = -1.0
+    owner: str = ""
+    error: str = ""
+    error_fields: dict[str, str | int | float] = {}
+    message: str = ""
+    next_step: str = ""
+    placement_reason: str = ""
+    progress: Progress = Progress()
+
+
+class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to a job; `seq` grows by one. `kind`: state, progress or error."""
+
+    seq: int
+    at: float
+    kind: str
+    job: JobView
+
+
+class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of `job` with seq > `after`; waits up to `wait_s` for the first."""
+
+    job: str
+    after: int = 0
+    wait_s: float = 10.0
+
+
+class JobEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """Events, oldest first; `final` when the job has ended and these are the last."""
+
+    events: list[JobEvent]
+    final: bool
+
+
+class JobId(msgspec.Struct, frozen=True, kw_only=True):
+    """One job."""
+
+    id: str
+
+
+class Jobs(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs of one site, newest first."""
+
+    jobs: list[JobView]
+
+
+class SiteView(msgspec.Struct, frozen=True, kw_only=True):
+    """One site as seen from here. `state`: up or unreachable (then `reason`)."""
+
+    name: str
+    state: str
+    nodes: list[NodeFacts]
+    reason: str = ""
+
+
+class Sites(msgspec.Struct, frozen=True, kw_only=True):
+    """Every site."""
+
+    sites: list[SiteView]
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for this site only, or (`everywhere`) for all sites that answer."""
+
+    everywhere: bool = True
+
+
+class GuestQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """One guest, wherever it is."""
+
+    name: str
+
+
+class CreateGuestAnywhere(msgspec.Struct, frozen=True, kw_only=True):
+    """Create a guest on `node` ('' lets placement choose within this site)."""
+
+    spec: GuestSpec
+    node: str = ""
+    start: bool = True
+
+
+class GuestAction(msgspec.Struct, frozen=True, kw_only=True):
+    """`action`: start, stop, pause, resume or delete, on the guest wherever it is."""
+
+    name: str
+    action: str
+    grace_s: float = 0.0
+
+
+class ForecastView(msgspec.Struct, frozen=True, kw_only=True):
+    """Bandwidth expected on a link, bytes per second, with an 80 % interval; `method` names what answered."""
+
+    mean: float
+    low: float
+    high: float
+    horizon_s: float
+    method: str
+    samples: int
+
+
+class LinkView(msgspec.Struct, frozen=True, kw_only=True):
+    """One link with its newest measurements and its forecast (None before anything was measured)."""
+
+    link: LinkState
+    forecast: ForecastView | None = None
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Every link of this site."""
+
+    links: list[LinkView]

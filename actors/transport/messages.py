@@ -1,0 +1,98 @@
+"""Requests and answers of the transport actor (AMST). Times in seconds, rates in bytes per second unless named."""
+
+import msgspec
+
+
+class Forward(msgspec.Struct, frozen=True, kw_only=True):
+    """Listen on UNIX socket `listen_path`; each connection becomes a channel to `service` at node `peer`.
+
+    `priority`: 0 control, 1 libvirt, 2 guest memory, 3 disks; lower goes first. `tag` (the job) closes it later.
+    """
+
+    tag: str
+    listen_path: str
+    peer: str
+    service: str
+    priority: int = 2
+
+
+class Expose(msgspec.Struct, frozen=True, kw_only=True):
+    """Let node `peer`, and only it, open channels to `service`, joined to UNIX socket `connect_path` here."""
+
+    tag: str
+    service: str
+    connect_path: str
+    peer: str
+
+
+class Tag(msgspec.Struct, frozen=True, kw_only=True):
+    """All forwards, exposures and channels that carry this tag."""
+
+    tag: str
+
+
+class Connect(msgspec.Struct, frozen=True, kw_only=True):
+    """Have a live session to `peer` with `streams` TLS connections (0: leave the number as it is)."""
+
+    peer: str
+    streams: int = 0
+
+
+class PeerCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to `service` of `peer` (node name) over the control stream; `body` is msgpack, answered by a `Reply`."""
+
+    peer: str
+    service: str
+    method: str
+    body: bytes
+    deadline_s: float
+
+
+class PeerAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The encoded `Reply` of the other side."""
+
+    reply: bytes
+
+
+class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
+    """One second of one link, as its sender saw it.
+
+    `at`: Unix time. `sent_bytes` and `acked_bytes` are counts of that second, wire overhead included; `busy_share` is the
+    part of the second in which data waited for the link (only then is acked a measure of capacity). `rtt_ms` is NaN-free:
+    0 when nothing came back.
+    """
+
+    at: float
+    rtt_ms: float
+    jitter_ms: float
+    sent_bytes: int
+    acked_bytes: int
+    busy_share: float
+    retransmits: int
+
+
+class LinkState(msgspec.Struct, frozen=True, kw_only=True):
+    """One link: this node to `peer`. `state`: up, connecting or down."""
+
+    node: str
+    peer: str
+    site: str
+    peer_site: str
+    state: str
+    streams: int
+    resent_bytes: int
+    reconnects: int
+    refused_peers: int
+    samples: list[LinkSample] = []
+
+
+class LinkStates(msgspec.Struct, frozen=True, kw_only=True):
+    """Every link of one node."""
+
+    links: list[LinkState]
+
+
+class LinksQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for link states with the samples after Unix time `after` (at most 600 are kept)."""
+
+    after: float = 0.0
