@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 import msgspec
 import structlog
 
-from actors.calls.messages import Caller, Reply
+from actors.calls.messages import Caller, Empty, Reply
 from actors.errors import BodyInvalid, NotFound, NovaCronError, Refused
 
 log = structlog.get_logger()
@@ -37,12 +37,16 @@ class Service:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._entries = dict(cls._entries)
-        for name, method in vars(cls).items():
-            if not inspect.isfunction(method) or "_exposed_to_peers" not in method.__dict__:
-                continue
-            request = get_type_hints(method)["request"]
-            cls._entries[name] = _Entry(name, request, method.__dict__["_exposed_to_peers"])
+        marked = inspect.getmembers(cls, lambda m: inspect.isfunction(m) and "_exposed_to_peers" in m.__dict__)
+        cls._entries = {
+            name: _Entry(name, get_type_hints(method)["request"], method.__dict__["_exposed_to_peers"])
+            for name, method in marked
+        }
+
+    @exposed()
+    async def ping(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002  every exposed method has this shape
+        """Answer at once: the actor's process and event loop are alive."""
+        return Empty()
 
     async def serve(self, caller: Caller, method: str, body: bytes) -> bytes:
         """Run `method` on `body`; the answer is an encoded `Reply`, also for errors. Never raises."""
