@@ -6,7 +6,9 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     ├── BadRequest [bad-request]
     │   ├── ConfigInvalid [config-invalid]
     │   ├── SameNode [same-node]
-    │   └── BodyInvalid [body-invalid]
+    │   ├── BodyInvalid [body-invalid]
+    │   ├── BodyTooLarge [body-too-large]
+    │   └── MethodNotAllowed [method-not-allowed]
     ├── NotFound [not-found]
     │   ├── GuestUnknown [guest-unknown]
     │   ├── NodeUnknown [node-unknown]
@@ -87,6 +89,20 @@ class BodyInvalid(BadRequest):
 
     code, status = "body-invalid", 422
     next_step = "Compare the body with the schema at /openapi.json."
+
+
+class BodyTooLarge(BadRequest):
+    """The body is larger than {limit_bytes} bytes."""
+
+    code, status = "body-too-large", 413
+    next_step = "Send less: name files by their path on the node instead of putting them into the request."
+
+
+class MethodNotAllowed(BadRequest):
+    """{path} does not take {method}."""
+
+    code, status = "method-not-allowed", 405
+    next_step = "The Allow header names the methods that it takes; /openapi.json has every route."
 
 
 class NotFound(NovaCronError):
