@@ -1,32 +1,60 @@
 """The one configuration schema: every key with its unit, default and relation to the others.
 
 A node reads one YAML file (`actors.config.load`); environment variables ``NOVACRON_<SECTION>__<KEY>`` override it.
+`docs/configuration.md` is generated from the descriptions here.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="lower case, digits, hyphens")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values are not coerced between kinds, instances are frozen."""
+def _absolute(path: Path) -> Path:
+    # Actors run in Ray's working directories: a relative path would mean another file in each of them.
+    if not path.is_absolute():
+        raise ValueError(f"must be an absolute path, not {str(path)!r}")
+    return path
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Misfit(ValueError):
+    """Keys that are right alone but not together; `field` is the path of the one to blame, seen from the model."""
+
+    def __init__(self, problem: str, *field: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, instances are frozen, and no number is infinite.
+
+    `actors.config.load` validates strictly: nothing read from a file is coerced from another kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Node(Section):
     """This host."""
 
-    name: Name
-    state_dir: Path = Field(Path("/var/lib/novacron"), description="journal, images, keys: survives a reboot")
-    run_dir: Path = Field(Path("/run/novacron"), description="UNIX sockets of running jobs; must be empty after a reboot")
-    images_dir: Path = Field(Path("/var/lib/novacron/images"), description="where disks without a given path are made")
+    name: Name = Field(description="this node's name in the topology and in its certificate")
+    state_dir: AbsolutePath = Field(Path("/var/lib/novacron"), description="journal, images, keys: survives a reboot")
+    run_dir: AbsolutePath = Field(
+        Path("/run/novacron"), description="UNIX sockets of running jobs; must be empty after a reboot"
+    )
+    images_dir: AbsolutePath = Field(
+        Path("/var/lib/novacron/images"), description="where disks without a given path are made"
+    )
     libvirt_uri: str = Field("qemu:///system", description="this node's own libvirtd")
-    libvirtd_socket: Path = Field(Path("/run/libvirt/libvirt-sock"), description="forwarded to a peer while its move is granted")
+    libvirtd_socket: AbsolutePath = Field(
+        Path("/run/libvirt/libvirt-sock"), description="forwarded to a peer while its move is granted"
+    )
     reserve_mib: int = Field(512, ge=0, description="memory never given to guests, MiB")
 
 
@@ -34,7 +62,9 @@ class Member(Section):
     """One node of the topology, as its peers reach it."""
 
     name: Name
-    address: str = Field(description="IP address or host name of the node's transport and, inside a site, of Ray")
+    address: str = Field(
+        min_length=1, description="IP address or host name of the node's transport and, inside a site, of Ray"
+    )
     port: Port = Field(7443, description="the one TLS port")
 
 
@@ -42,23 +72,27 @@ class Site(Section):
     """One datacenter: the nodes of one Ray cluster. The first node leads: it runs the head, the manager and the API."""
 
     name: Name
-    nodes: list[Member] = Field(min_length=1)
+    nodes: list[Member] = Field(min_length=1, description="the first one leads")
+
+
+def _refuse_twice(rule: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Misfit(f"{rule}; twice: {', '.join(twice)}", "sites")
 
 
 class Topology(Section):
     """Every site this node knows, its own included."""
 
-    sites: list[Site] = Field(min_length=1)
+    sites: list[Site] = Field(min_length=1, description="every site with its nodes")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [node.name for site in self.sites for node in site.nodes]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"node names must be unique over all sites; twice: {', '.join(twice)}")
-        sites = [site.name for site in self.sites]
-        if len(set(sites)) != len(sites):
-            raise ValueError("site names must be unique")
+        members = [node for site in self.sites for node in site.nodes]
+        _refuse_twice("node names must be unique over all sites", [node.name for node in members])
+        _refuse_twice("site names must be unique", [site.name for site in self.sites])
+        # Behind one address two nodes would answer each other's calls.
+        _refuse_twice("two nodes can't share address and port", [f"{node.address}:{node.port}" for node in members])
         return self
 
     def site_of(self, node: str) -> Site | None:
@@ -75,14 +109,18 @@ class Topology(Section):
 
 
 class Transport(Section):
-    """AMST."""
+    """AMST: streams between two nodes."""
 
     streams: int = Field(4, ge=1, le=256, description="TLS connections per session until the predictor says otherwise")
     frame_bytes: int = Field(32768, ge=1024, le=262144, description="payload of one data frame at most")
     channel_window_bytes: int = Field(4 << 20, ge=1 << 17, description="unacknowledged bytes of one channel at most")
-    notsent_lowat_bytes: int = Field(131072, ge=4096, description="bytes in a socket that the kernel has not sent, at most")
+    notsent_lowat_bytes: int = Field(
+        131072, ge=4096, description="bytes in a socket that the kernel has not sent, at most"
+    )
     heartbeat_s: float = Field(1.0, gt=0, description="ping on every connection this often")
-    dead_after_s: float = Field(5.0, gt=0, description="a connection silent for so long is closed and its frames resent")
+    dead_after_s: float = Field(
+        5.0, gt=0, description="a connection silent for so long is closed and its frames resent"
+    )
     resume_s: float = Field(120.0, gt=0, description="a session without any connection is kept for so long")
     congestion: Literal["auto", "bbr", "cubic"] = Field("auto", description="auto: bbr where the kernel has it")
     max_bytes_per_s: int = Field(0, ge=0, description="cap for this node's outgoing data; 0: none")
@@ -90,18 +128,18 @@ class Transport(Section):
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
         if self.dead_after_s < 3 * self.heartbeat_s:
-            raise ValueError("dead_after_s must be at least 3 × heartbeat_s, or a single late ping closes a stream")
+            raise Misfit("must be at least 3 × heartbeat_s, or a single late ping closes a stream", "dead_after_s")
         if self.resume_s <= self.dead_after_s:
-            raise ValueError("resume_s must be greater than dead_after_s, or no session ever resumes")
+            raise Misfit("must be greater than dead_after_s, or no session ever resumes", "resume_s")
         return self
 
 
 class Encoding(Section):
-    """HDE."""
+    """HDE: the layers of the encoder, each optional."""
 
-    zero: bool = True
-    dedupe: bool = True
-    zstd: bool = True
+    zero: bool = Field(True, description="pages of zeros become a mark")
+    dedupe: bool = Field(True, description="pages that the far side already holds become a reference")
+    zstd: bool = Field(True, description="the rest is compressed")
     zstd_level: int = Field(0, ge=0, le=19, description="0: chosen from the forecast of the link")
     dedupe_cache_mib: int = Field(128, ge=8, le=4096, description="pages kept on each side to point back at, MiB")
     batch_bytes: int = Field(1 << 20, ge=65536, le=8 << 20, description="QEMU's bytes encoded at once, at most")
@@ -112,18 +150,18 @@ class Migration(Section):
     """Deadlines of a move's states in seconds, and its defaults."""
 
     pause_ms: int = Field(300, ge=1, le=60000, description="pause budget when the request names none")
-    begin_s: float = Field(20.0, gt=0)
-    prepare_s: float = Field(60.0, gt=0)
-    perform_s: float = Field(7200.0, gt=0)
-    switchover_s: float = Field(120.0, gt=0)
-    finish_s: float = Field(60.0, gt=0)
-    confirm_s: float = Field(60.0, gt=0)
-    rollback_s: float = Field(120.0, gt=0)
+    begin_s: float = Field(20.0, gt=0, description="source: freeze and describe the guest")
+    prepare_s: float = Field(60.0, gt=0, description="target: define it, open its sockets")
+    perform_s: float = Field(7200.0, gt=0, description="memory and disks cross")
+    switchover_s: float = Field(120.0, gt=0, description="source stopped until target runs")
+    finish_s: float = Field(60.0, gt=0, description="target: the guest runs")
+    confirm_s: float = Field(60.0, gt=0, description="source: forget the guest")
+    rollback_s: float = Field(120.0, gt=0, description="undo an attempt on both sides")
     call_s: float = Field(15.0, gt=0, description="deadline of one call to an actor or peer")
 
 
 class Prediction(Section):
-    """PBA."""
+    """PBA: the forecast of a link."""
 
     half_life_s: float = Field(10.0, gt=0, description="age at which a sample counts half in the EWMA")
     history_s: float = Field(600.0, gt=0, description="errors older than this no longer widen the interval")
@@ -139,39 +177,40 @@ class Placement(Section):
 class Consensus(Section):
     """ACP: who decides ownership. Validated here, used by the members of `ClusterState`."""
 
-    mode: Literal["auto", "raft", "bft"] = "auto"
-    heartbeat_ms: int = Field(100, ge=10)
-    election_ms: int = Field(1500, ge=100)
+    mode: Literal["auto", "raft", "bft"] = Field("auto", description="auto: raft in a site, bft between sites")
+    heartbeat_ms: int = Field(100, ge=10, description="the leader is heard this often")
+    election_ms: int = Field(1500, ge=100, description="a leader silent for so long is replaced")
     witness: Name | None = Field(None, description="member without guests, the third voice of two sites")
 
     @model_validator(mode="after")
     def _election_is_longer(self) -> Self:
         if self.election_ms <= 10 * self.heartbeat_ms:
-            raise ValueError("election_ms must be greater than 10 × heartbeat_ms")
+            raise Misfit("must be greater than 10 × heartbeat_ms, or a busy leader is voted out", "election_ms")
         return self
 
 
 class Api(Section):
     """REST."""
 
-    host: str = "0.0.0.0"  # noqa: S104  every request needs the bearer token
-    port: Port = 8443
-    token_file: Path = Field(Path("/etc/novacron/api.token"), description="first line is the bearer token")
+    # Every request needs the bearer token, so listening everywhere gives nothing away.
+    host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104
+    port: Port = Field(8443, description="port of the REST API")
+    token_file: AbsolutePath = Field(Path("/etc/novacron/api.token"), description="first line is the bearer token")
 
 
 class Security(Section):
     """Mutual TLS between nodes."""
 
-    ca: Path = Path("/etc/novacron/tls/ca.pem")
-    certificate: Path = Path("/etc/novacron/tls/node.pem")
-    key: Path = Path("/etc/novacron/tls/node.key")
+    ca: AbsolutePath = Field(Path("/etc/novacron/tls/ca.pem"), description="certificate of the cluster's own authority")
+    certificate: AbsolutePath = Field(Path("/etc/novacron/tls/node.pem"), description="this node's certificate")
+    key: AbsolutePath = Field(Path("/etc/novacron/tls/node.key"), description="its private key, mode 0600")
 
 
 class Log(Section):
     """Structured logs."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is less is not written")
+    format: Literal["json", "console"] = Field("json", description="json: one object per line; console: for eyes")
 
 
 class Config(Section):
@@ -192,7 +231,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _node_is_in_topology(self) -> Self:
         if self.topology.site_of(self.node.name) is None:
-            raise ValueError(f"node.name {self.node.name!r} does not stand in topology.sites")
+            raise Misfit(f"{self.node.name!r} does not stand in topology.sites", "node", "name")
         return self
 
     @property
