@@ -1,0 +1,133 @@
+"""What the routes call: a `Backend`, in production the site's manager behind a `Directory`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+
+from actors.calls.messages import Empty
+from actors.hypervisor.messages import GuestInfo, Guests
+from actors.migration.messages import (
+    CreateGuestAnywhere,
+    EventsQuery,
+    GuestAction,
+    GuestQuery,
+    JobEvents,
+    JobId,
+    Jobs,
+    JobView,
+    Links,
+    MoveRequest,
+    Scope,
+    Sites,
+)
+
+if TYPE_CHECKING:  # the import brings Ray, which the OpenAPI generator and the tests do not need
+    from actors.calls.directory import Directory
+
+_Response = TypeVar("_Response", bound=msgspec.Struct)
+
+CALL_S = 15.0
+# Defining a guest may make disk images and wait for libvirt.
+CREATE_S = 90.0
+
+
+class Backend(Protocol):
+    """Everything the API can ask for. Each method raises errors of `actors.errors`."""
+
+    async def sites(self) -> Sites: ...
+    async def guests(self) -> Guests: ...
+    async def guest(self, request: GuestQuery) -> GuestInfo: ...
+    async def create_guest(self, request: CreateGuestAnywhere) -> GuestInfo: ...
+    async def guest_action(self, request: GuestAction) -> GuestInfo: ...
+    async def submit(self, request: MoveRequest) -> JobView: ...
+    async def jobs(self) -> Jobs: ...
+    async def job(self, request: JobId) -> JobView: ...
+    async def events(self, request: EventsQuery) -> JobEvents: ...
+    async def cancel(self, request: JobId) -> JobView: ...
+    async def links(self) -> Links: ...
+
+
+class ComponentView(Protocol):
+    """One component of the node as the boot sequence has it. `reason` says why it is not up."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class BootStatus(Protocol):
+    """How far the node's start is."""
+
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def components(self) -> Sequence[ComponentView]: ...
+
+
+class ManagerBackend:
+    """`Backend` over this site's manager.
+
+    Args:
+        directory: finds the manager's actor.
+    """
+
+    def __init__(self, directory: "Directory") -> None:
+        self._directory = directory
+
+    async def sites(self) -> Sites:
+        """Every site with its nodes."""
+        return await self._call("sites", Scope(), Sites)
+
+    async def guests(self) -> Guests:
+        """The guests of every site that answers."""
+        return await self._call("guests", Scope(), Guests)
+
+    async def guest(self, request: GuestQuery) -> GuestInfo:
+        """One guest, wherever it is."""
+        return await self._call("guest", request, GuestInfo)
+
+    async def create_guest(self, request: CreateGuestAnywhere) -> GuestInfo:
+        """Define a guest and start it if asked to."""
+        return await self._call("create_guest", request, GuestInfo, CREATE_S)
+
+    async def guest_action(self, request: GuestAction) -> GuestInfo:
+        """Start, stop, pause, resume or delete a guest; the answer is how it is then (was, if deleted)."""
+        return await self._call("guest_action", request, GuestInfo, CALL_S + request.grace_s)
+
+    async def submit(self, request: MoveRequest) -> JobView:
+        """Ask for a move."""
+        return await self._call("submit", request, JobView)
+
+    async def jobs(self) -> Jobs:
+        """The moves this site knows."""
+        return await self._call("jobs", Scope(), Jobs)
+
+    async def job(self, request: JobId) -> JobView:
+        """One move."""
+        return await self._call("job", request, JobView)
+
+    async def events(self, request: EventsQuery) -> JobEvents:
+        """What happened to a move; waits up to `wait_s` for news."""
+        return await self._call("events", request, JobEvents, CALL_S + request.wait_s)
+
+    async def cancel(self, request: JobId) -> JobView:
+        """Cancel a move."""
+        return await self._call("cancel", request, JobView)
+
+    async def links(self) -> Links:
+        """This site's links."""
+        return await self._call("links", Empty(), Links)
+
+    async def _call(
+        self, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float = CALL_S
+    ) -> _Response:
+        manager = self._directory.central("manager")
+        return await self._directory.call(manager, method, request, response, deadline_s)

@@ -1,0 +1,110 @@
+"""Metrics: the API's own requests, the node's start, and the site's nodes, links and moves."""
+
+import asyncio
+import time
+from collections import Counter as Tally
+from collections.abc import Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from actors.errors import NovaCronError
+from api.backend import Backend, BootStatus
+
+# Scrapes need no token, so what they cost the actors is bounded: one round of calls in so many seconds.
+REFRESH_S = 5.0
+SCRAPE_S = 3.0
+
+
+class Metrics:
+    """One registry and what fills it.
+
+    Args:
+        backend: asked at most once in `REFRESH_S`.
+        boot_status: the node's start.
+    """
+
+    def __init__(self, backend: Backend, boot_status: Callable[[], BootStatus]) -> None:
+        self.registry = CollectorRegistry()
+        self._backend = backend
+        self._boot_status = boot_status
+        self._lock = asyncio.Lock()
+        self._refreshed_at = float("-inf")
+        own, labels = self.registry, ["method", "route", "status"]
+        self.requests = Counter("novacron_api_requests_total", "Requests answered", labels, registry=own)
+        self.latency = Histogram("novacron_api_request_seconds", "Time to the answer's head", ["route"], registry=own)
+        self._ready = Gauge("novacron_ready", "1 when the node is ready", registry=own)
+        self._component = Gauge("novacron_component_up", "1 when the component is up", ["component"], registry=own)
+        self._scrape = Gauge("novacron_manager_answers", "1 when the manager answered the last scrape", registry=own)
+        self._jobs = Gauge("novacron_migrations", "Moves that this site knows, by state", ["state"], registry=own)
+        self._free = Gauge("novacron_node_free_bytes", "Memory free for guests", ["node"], registry=own)
+        self._guests = Gauge("novacron_node_guests", "Guests on the node", ["node"], registry=own)
+        link = ["node", "peer"]
+        self._link_up = Gauge("novacron_link_up", "1 when the link is up", link, registry=own)
+        self._rtt = Gauge("novacron_link_rtt_seconds", "Newest round trip time", link, registry=own)
+        self._forecast = Gauge("novacron_link_forecast_bytes_per_second", "Goodput expected", link, registry=own)
+        self._resent = Gauge("novacron_link_resent_bytes", "Bytes sent again", link, registry=own)
+        self._refused = Gauge("novacron_link_refused_peers", "Peers dropped", link, registry=own)
+
+    async def render(self) -> tuple[bytes, str]:
+        """The text for one scrape and its media type."""
+        boot = self._boot_status()
+        self._ready.set(boot.ready)
+        for component in boot.components:
+            self._component.labels(component.name).set(component.state == "up")
+        async with self._lock:
+            if time.monotonic() - self._refreshed_at > REFRESH_S:
+                await self._refresh()
+                self._refreshed_at = time.monotonic()
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(SCRAPE_S):
+                sites, jobs, links = await asyncio.gather(
+                    self._backend.sites(), self._backend.jobs(), self._backend.links()
+                )
+        except (NovaCronError, TimeoutError):
+            self._scrape.set(0)
+            return
+        self._scrape.set(1)
+        for gauge in (self._jobs, self._free, self._guests, self._link_up, self._rtt, self._forecast):
+            gauge.clear()
+        for state, count in Tally(job.state for job in jobs.jobs).items():
+            self._jobs.labels(state).set(count)
+        for node in (node for site in sites.sites for node in site.nodes):
+            self._free.labels(node.node).set(node.free_mib << 20)
+            self._guests.labels(node.node).set(node.guests)
+        for view in links.links:
+            ends = (view.link.node, view.link.peer)
+            self._link_up.labels(*ends).set(view.link.state == "up")
+            self._resent.labels(*ends).set(view.link.resent_bytes)
+            self._refused.labels(*ends).set(view.link.refused_peers)
+            if view.link.samples:
+                self._rtt.labels(*ends).set(view.link.samples[-1].rtt_ms / 1000)
+            if view.forecast is not None:
+                self._forecast.labels(*ends).set(view.forecast.mean)
+
+
+class Metered:
+    """ASGI middleware: counts answers by route template, never by path, so that callers can't grow the registry."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.monotonic()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                method = scope["method"] if route != "none" else "any"
+                self._metrics.requests.labels(method, route, message["status"]).inc()
+                self._metrics.latency.labels(route).observe(time.monotonic() - begun)
+            await send(message)
+
+        await self._app(scope, receive, counted)

@@ -1,0 +1,298 @@
+"""The JSON shapes of the REST API. Answers mirror the actors' messages field by field (a test keeps them equal).
+
+Requests are strict: no coercion between kinds, no unknown keys, bounded lengths.
+"""
+
+from typing import Annotated, Literal, Self, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.config.schema import Name
+
+GUEST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$"
+GuestName = Annotated[str, Field(pattern=GUEST_PATTERN, description="a libvirt domain's name: no slash, no space")]
+NodeName = Name
+HostPath = Annotated[
+    str, Field(max_length=4096, pattern=r"^(/[^\x00-\x1f\x7f]*)?$", description="absolute path on the node")
+]
+
+
+class Request(BaseModel):
+    """Base of what clients send."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class View(BaseModel):
+    """Base of what they get."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def of(cls, struct: msgspec.Struct) -> Self:
+        """The view of an actor's message with the same fields."""
+        return cls.model_validate(msgspec.to_builtins(struct))
+
+
+_View = TypeVar("_View", bound=View)
+
+
+def views(kind: type[_View], structs: "list[_Struct]") -> list[_View]:
+    """The views of many messages."""
+    return [kind.of(struct) for struct in structs]
+
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+class DiskCreate(Request):
+    """One disk of a new guest."""
+
+    target: str = Field(pattern=r"^[a-z]{2,4}[0-9]{0,2}$", examples=["vda"])
+    path: HostPath = Field(min_length=2)
+    format: Literal["raw", "qcow2"] = "raw"
+    size_bytes: int = Field(0, ge=0, le=1 << 50)
+    read_only: bool = False
+    moves: bool = Field(False, description="writable, local and so to be copied with the guest")
+
+
+class GuestCreate(Request):
+    """A new guest: libvirt XML when `xml` is set (its name must agree), else built from the other fields."""
+
+    name: GuestName
+    node: NodeName | Literal[""] = Field("", description="where; empty lets placement choose within this site")
+    start: bool = True
+    xml: str = Field("", max_length=262_144)
+    memory_mib: int = Field(512, ge=16, le=1 << 24)
+    vcpus: int = Field(1, ge=1, le=1024)
+    kernel: HostPath = ""
+    initrd: HostPath = ""
+    cmdline: str = Field("", max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")
+    disks: list[DiskCreate] = Field([], max_length=32)
+    console: HostPath = Field("", description="file for the serial console; empty: one in the node's run_dir")
+
+
+class MigrationCreate(Request):
+    """A move of the guest in the path."""
+
+    to: NodeName | Literal[""] = Field("", description="node; empty lets placement choose")
+    pause_ms: int = Field(300, ge=1, le=60_000, description="pause that the guest may feel, about")
+
+
+class NodeView(View):
+    """One host."""
+
+    node: str
+    site: str
+    state: str = Field(description="up, degraded (libvirt away) or down")
+    address: str
+    cpus: int
+    cpu_model: str
+    arch: str
+    memory_mib: int
+    free_mib: int
+    guests: int
+    machine_types: list[str] = []
+    qemu_version: str = ""
+    libvirt_version: str = ""
+    accelerator: str = ""
+    warnings: list[str] = []
+
+
+class SiteView(View):
+    """One site. `state`: up or unreachable (then `reason`)."""
+
+    name: str
+    state: str
+    nodes: list[NodeView]
+    reason: str = ""
+
+
+class SiteList(View):
+    """Every site."""
+
+    sites: list[SiteView]
+
+
+class UnreachableSite(View):
+    """A site whose nodes could not be asked."""
+
+    site: str
+    reason: str
+
+
+class NodeList(View):
+    """The nodes of every site that answers."""
+
+    nodes: list[NodeView]
+    unreachable: list[UnreachableSite] = []
+
+
+class DiskView(View):
+    """One disk of a guest."""
+
+    target: str
+    path: str
+    format: str
+    size_bytes: int = 0
+    read_only: bool = False
+    moves: bool = False
+
+
+class GuestView(View):
+    """One guest. `state`: running, paused, shut-off, crashed, incoming. `job`: the migration under way, or empty."""
+
+    name: str
+    uuid: str
+    node: str
+    site: str
+    state: str
+    memory_mib: int
+    vcpus: int
+    machine: str = ""
+    cpu_model: str = ""
+    disks: list[DiskView] = []
+    job: str = ""
+
+
+class GuestList(View):
+    """The guests of every site that answers."""
+
+    guests: list[GuestView]
+
+
+class LayerView(View):
+    """What one layer of the encoder did."""
+
+    pages: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    cpu_s: float = 0.0
+
+
+class ProgressView(View):
+    """How far a move is. `eta_s` with its 80 % interval, -1 when unknown."""
+
+    stream_bytes: int = 0
+    wire_bytes: int = 0
+    memory_total: int = 0
+    memory_remaining: int = 0
+    disk_total: int = 0
+    disk_remaining: int = 0
+    rate_bytes_per_s: float = 0.0
+    round: int = 0
+    eta_s: float = -1.0
+    eta_low_s: float = -1.0
+    eta_high_s: float = -1.0
+    layers: dict[str, LayerView] = {}
+
+
+class MigrationView(View):
+    """One move. Times are Unix seconds; `ended_at` 0 while it runs. `error` is a code of docs/api.md, or empty."""
+
+    id: str
+    guest: str
+    source: str
+    target: str
+    state: str
+    created_at: float
+    ended_at: float = 0.0
+    pause_ms: float = -1.0
+    total_s: float = -1.0
+    owner: str = ""
+    error: str = ""
+    error_fields: dict[str, str | int | float] = {}
+    message: str = ""
+    next_step: str = ""
+    placement_reason: str = ""
+    progress: ProgressView = ProgressView()
+
+
+class MigrationList(View):
+    """Moves, newest first."""
+
+    jobs: list[MigrationView]
+
+
+class MigrationEvent(View):
+    """One thing that happened to a move; `seq` grows by one. `kind`: state, progress or error."""
+
+    seq: int
+    at: float
+    kind: str
+    job: MigrationView
+
+
+class SampleView(View):
+    """One second of a link, as its sender saw it."""
+
+    at: float
+    rtt_ms: float
+    jitter_ms: float
+    sent_bytes: int
+    acked_bytes: int
+    busy_share: float
+    retransmits: int
+
+
+class LinkStateView(View):
+    """One link with its newest measurements. `state`: up, connecting or down."""
+
+    node: str
+    peer: str
+    site: str
+    peer_site: str
+    state: str
+    streams: int
+    resent_bytes: int
+    reconnects: int
+    refused_peers: int
+    samples: list[SampleView] = []
+
+
+class ForecastView(View):
+    """Bandwidth expected, bytes per second, with an 80 % interval; `method` names what answered."""
+
+    mean: float
+    low: float
+    high: float
+    horizon_s: float
+    method: str
+    samples: int
+
+
+class LinkView(View):
+    """One link and its forecast (null before anything was measured)."""
+
+    link: LinkStateView
+    forecast: ForecastView | None = None
+
+
+class LinkList(View):
+    """Every link of this site."""
+
+    links: list[LinkView]
+
+
+class Health(View):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ComponentStatus(View):
+    """One component of the node. `reason` says why it is not up."""
+
+    name: str
+    phase: str
+    state: str
+    reason: str = ""
+
+
+class Readiness(View):
+    """How far the node's start is."""
+
+    ready: bool
+    phase: str
+    components: list[ComponentStatus]
