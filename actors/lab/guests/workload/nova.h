@@ -1,0 +1,62 @@
+/* The lab guest's workload: shared types. One thread drives everything in slices of 10 ms; disk.c alone has its own. */
+#ifndef NOVA_H
+#define NOVA_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define SLICE_NS 10000000ULL
+#define PAGE_BYTES 4096
+
+/* From the kernel command line: nova.kind, nova.load=MIB,PER_S,BYTES, nova.cache, nova.tick, nova.disk. */
+struct options {
+    int key_value;        /* nova.kind=redis */
+    long region_mib;      /* memory: region; redis: sum of all values */
+    long per_s;           /* memory: pages changed per second; redis: SETs per second */
+    long bytes;           /* memory: bytes changed per page; redis: bytes of one value */
+    long cache_mib;       /* files read into the page cache at boot */
+    long tick_ms;         /* one tick line this often */
+    long disk_per_s;      /* 4 KiB blocks written to /dev/vdb per second; 0: leave it alone */
+};
+
+/* Told on every tick line. */
+struct counters {
+    uint64_t writes;      /* pages changed or keys set */
+    uint64_t verified;    /* pages, keys, file pieces and blocks checked */
+    uint64_t corrupt;     /* of those, wrong */
+};
+
+extern struct counters counters;
+
+void corrupt(const char *what, uint64_t where);
+void fatal(const char *what);
+void say(const char *line);
+uint64_t now_ns(int clock);
+uint64_t next_random(uint64_t *state);
+
+/* Sum that changes by (new - old) * weight when one word changes, so that keeping it costs nothing. */
+static inline uint64_t weight_of(size_t word) { return (2 * (uint64_t)word + 1) * 0x9E3779B97F4A7C15ULL; }
+uint64_t sum_words(const uint64_t *words, size_t count);
+void fill_structured(uint64_t *words, size_t count, uint64_t seed);
+
+void memory_open(const struct options *options);
+void memory_slice(double elapsed_s);
+
+long files_open(const char *root, long budget_mib);
+void files_slice(void);
+
+void kv_open(const struct options *options);
+void kv_slice(double elapsed_s);
+
+void disk_open(const struct options *options);
+void disk_collect(void);
+
+void host_clock_open(void);
+void host_clock_slice(void);
+extern uint64_t host_edge_s, host_edge_ns;
+
+void power_open(void);
+void power_slice(void);
+
+#endif
