@@ -138,7 +138,7 @@ def _validate(path: Path, document: Document, overrides: _Overrides) -> tuple[Co
     try:
         return Config.model_validate_json(json.dumps(document.value), strict=True), []
     except ValidationError as error:
-        settled = {where for _, where, _ in overrides.faults}
+        settled = {where for _, where, _ in overrides.faults} | {where for where, _, _ in document.faults}
         found = [_place(path, document, overrides, detail) for detail in error.errors() if detail["loc"] not in settled]
         return None, found
 

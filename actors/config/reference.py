@@ -27,7 +27,8 @@ topology:
 
 The environment overrides the file: `NOVACRON_<SECTION>__<KEY>`, for example `NOVACRON_TRANSPORT__STREAMS=8`; a list, as
 in `NOVACRON_TOPOLOGY__SITES`, is written as YAML or JSON. Values in the file are not converted: `port: "8443"` is an
-error. A key that does not exist, or stands twice, is an error too. This list is generated from `actors/config/schema.py`.
+error. A key that does not exist, or stands twice, is an error too. This list is generated from
+`actors/config/schema.py`.
 """
 
 
