@@ -24,7 +24,8 @@ class ForecastQuery(msgspec.Struct, frozen=True, kw_only=True):
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """Expected goodput with an 80 % interval. `samples` 0 and `method` 'none': nothing is known, the rates are 0.
 
-    `streams`: how many connections to use; `calibration`: share of past truths inside their interval (-1: no truth yet).
+    `streams`: how many connections to use; `calibration`: share of past truths inside their interval (-1: no
+    truth yet).
     """
 
     mean: float

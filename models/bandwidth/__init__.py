@@ -1,0 +1,1 @@
+"""Forecasts of what a link will carry: pure numpy, times passed in."""

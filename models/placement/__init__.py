@@ -1,0 +1,1 @@
+"""Which node a guest should run on: pure, deterministic."""
