@@ -1,0 +1,244 @@
+"""The two directions of one channel: numbering, acknowledgement, resend, reordering, flow control. Pure.
+
+Offsets count payload bytes of DATA frames since the channel began; sequence numbers count its frames (OPEN, DATA, END).
+"""
+
+import heapq
+from collections import deque
+
+import msgspec
+
+from actors.errors import StreamCorrupt
+from actors.transport.frames import CLOSED, HEADER_BYTES, Frame, FrameType
+
+FRAMES_AHEAD_MAX = 8192
+"""Unacknowledged frames of one channel at most, whatever their size: bounds the receiver's list of frames out of order."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Sizes of one session, in bytes.
+
+    `payload_bytes` of one DATA frame; `window_bytes` this side buffers per channel, unacknowledged when sending and unconsumed
+    when receiving; `peer_window_bytes` the other side buffers; `queue_bytes` accepted from local before the first is sent.
+    """
+
+    payload_bytes: int
+    window_bytes: int
+    peer_window_bytes: int
+    queue_bytes: int
+
+    @classmethod
+    def of(cls, frame_bytes: int, window_bytes: int, peer_window_bytes: int) -> "Limits":
+        """Limits for frames of at most `frame_bytes`, header included; four frames fit into the smaller window."""
+        payload_bytes = min(frame_bytes - HEADER_BYTES, window_bytes // 4, peer_window_bytes // 4)
+        return cls(
+            payload_bytes=payload_bytes,
+            window_bytes=window_bytes,
+            peer_window_bytes=peer_window_bytes,
+            queue_bytes=8 * payload_bytes,
+        )
+
+
+class _Item(msgspec.Struct):
+    """One sequenced frame to send; `connection` carried it last."""
+
+    type: FrameType
+    flags: int
+    payload: bytes
+    connection: int = -1
+
+
+class SendSide:
+    """What this side sends: queued, then unacknowledged, then forgotten."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._queue: deque[_Item] = deque()
+        self._unacked: dict[int, _Item] = {}
+        self._lost: list[int] = []
+        self._next_seq = 0
+        self._sent_offset = 0
+        self._credit_offset = limits.peer_window_bytes
+        self.queued_bytes = 0
+        self.unacked_bytes = 0
+        self.ended = False
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that may be queued now."""
+        return max(0, self._limits.queue_bytes - self.queued_bytes)
+
+    @property
+    def complete(self) -> bool:
+        """True once the END and all before it are acknowledged."""
+        return self.ended and not self._queue and not self._unacked
+
+    @property
+    def only_end_unacked(self) -> bool:
+        """True if nothing but the END waits for its acknowledgement."""
+        if len(self._unacked) != 1 or self._queue:
+            return False
+        return next(iter(self._unacked.values())).type is FrameType.END
+
+    def open(self, payload: bytes) -> None:
+        """Begin with an OPEN frame."""
+        assert self._next_seq == 0 and not self._queue
+        self._queue.append(_Item(FrameType.OPEN, 0, payload))
+
+    def push(self, data: bytes) -> None:
+        """Queue `data`, cut into frames."""
+        assert not self.ended, "nothing follows the END"
+        step = self._limits.payload_bytes
+        for start in range(0, len(data), step):
+            self._queue.append(_Item(FrameType.DATA, 0, data[start : start + step]))
+        self.queued_bytes += len(data)
+
+    def end(self, *, closed: bool) -> None:
+        """Queue the END; `closed` tells that nobody reads here any more either."""
+        if not self.ended:
+            self.ended = True
+            self._queue.append(_Item(FrameType.END, CLOSED if closed else 0, b""))
+
+    def sendable(self) -> bool:
+        """True if a frame may go now."""
+        while self._lost and self._lost[0] not in self._unacked:
+            heapq.heappop(self._lost)
+        if self._lost:
+            return True
+        if not self._queue or len(self._unacked) >= FRAMES_AHEAD_MAX:
+            return False
+        length = len(self._queue[0].payload) if self._queue[0].type is FrameType.DATA else 0
+        within_credit = self._sent_offset + length <= self._credit_offset
+        return within_credit and self.unacked_bytes + length <= self._limits.window_bytes
+
+    def take(self, channel: int, connection: int) -> tuple[Frame, bool]:
+        """The next frame, given to `connection`, and whether it was sent before. Only when `sendable`."""
+        if self._lost:
+            seq = heapq.heappop(self._lost)
+            item = self._unacked[seq]
+            item.connection = connection
+            return Frame(item.type, channel, seq, item.flags, item.payload), True
+        item = self._queue.popleft()
+        item.connection = connection
+        seq = self._next_seq
+        self._next_seq += 1
+        self._unacked[seq] = item
+        if item.type is FrameType.DATA:
+            length = len(item.payload)
+            self.queued_bytes -= length
+            self.unacked_bytes += length
+            self._sent_offset += length
+        return Frame(item.type, channel, seq, item.flags, item.payload), False
+
+    def acknowledge(self, seq: int, credit_offset: int) -> None:
+        """Frames before `seq` have arrived; bytes before `credit_offset` may be sent.
+
+        Raises:
+            StreamCorrupt: it acknowledges what was never sent.
+        """
+        if seq > self._next_seq:
+            raise StreamCorrupt(reason=f"acknowledges frame {seq - 1}, {self._next_seq} were sent")
+        while self._unacked:
+            first = next(iter(self._unacked))
+            if first >= seq:
+                break
+            item = self._unacked.pop(first)
+            if item.type is FrameType.DATA:
+                self.unacked_bytes -= len(item.payload)
+        self._credit_offset = max(self._credit_offset, credit_offset)
+
+    def acknowledge_all(self) -> None:
+        """The other side has everything: it has forgotten the channel."""
+        self.acknowledge(self._next_seq, self._credit_offset)
+
+    def connection_lost(self, connection: int) -> None:
+        """Send again what only `connection` carried."""
+        for seq, item in self._unacked.items():
+            if item.connection == connection:
+                item.connection = -1
+                heapq.heappush(self._lost, seq)
+
+    def resend_end(self) -> None:
+        """Send the END again: its acknowledgement may have been lost with a connection that did not carry the END."""
+        assert self.only_end_unacked
+        seq, item = next(iter(self._unacked.items()))
+        if item.connection != -1:
+            item.connection = -1
+            heapq.heappush(self._lost, seq)
+
+
+class ReceiveSide:
+    """What this side receives: held until the gap before it closes, then ready, then consumed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held: dict[int, Frame] = {}
+        self._ready: deque[bytes] = deque()
+        self._received_bytes = 0
+        self._consumed_offset = 0
+        self._told_credit = limits.window_bytes
+        self.expected_seq = 0
+        self.ended = False
+        self.closed = False
+        self.buffered_bytes = 0
+        """Arrived, in order or not, and not consumed."""
+
+    @property
+    def readable(self) -> bool:
+        """True if `take` has something to give."""
+        return bool(self._ready) or self.ended
+
+    @property
+    def drained(self) -> bool:
+        """True once the END has arrived and all before it is consumed."""
+        return self.ended and not self._ready
+
+    def accept(self, frame: Frame) -> list[Frame]:
+        """Take in a sequenced frame; returns the OPEN and END frames that are now due, in order.
+
+        Raises:
+            StreamCorrupt: more than was allowed, or something after the END.
+        """
+        if frame.seq < self.expected_seq or frame.seq in self._held:
+            return []
+        if frame.seq >= self.expected_seq + FRAMES_AHEAD_MAX:
+            raise StreamCorrupt(reason=f"frame {frame.seq} while {self.expected_seq} is due")
+        if frame.type is FrameType.DATA:
+            self._received_bytes += len(frame.payload)
+            self.buffered_bytes += len(frame.payload)
+            if self._received_bytes > self._consumed_offset + self._limits.window_bytes:
+                raise StreamCorrupt(reason="more data than the window allows")
+        self._held[frame.seq] = frame
+        due = []
+        while self.expected_seq in self._held:
+            following = self._held.pop(self.expected_seq)
+            if self.ended:
+                raise StreamCorrupt(reason=f"{following.type.name} frame after the END")
+            if following.type is FrameType.DATA:
+                self._ready.append(following.payload)
+            else:
+                self.ended = following.type is FrameType.END
+                self.closed = self.ended and bool(following.flags & CLOSED)
+                due.append(following)
+            self.expected_seq += 1
+        return due
+
+    def take(self) -> bytes | None:
+        """The next bytes, b'' at the end, None if nothing has arrived. Taken is consumed: it opens the window."""
+        if not self._ready:
+            return b"" if self.ended else None
+        data = self._ready.popleft()
+        self._consumed_offset += len(data)
+        self.buffered_bytes -= len(data)
+        return data
+
+    @property
+    def credit_is_due(self) -> bool:
+        """True if the sender should hear of the window that consumption has opened."""
+        opened = self._consumed_offset + self._limits.window_bytes - self._told_credit
+        return not self.ended and opened >= self._limits.window_bytes // 4
+
+    def acknowledgement(self) -> tuple[int, int]:
+        """(next sequence number expected, offset up to which the sender may send), about to be sent."""
+        self._told_credit = self._consumed_offset + self._limits.window_bytes
+        return self.expected_seq, self._told_credit
