@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from api import problems
 from api.backend import Backend, BootStatus
@@ -31,7 +32,6 @@ def create_app(backend: Backend, token: str, boot_status: Callable[[], BootStatu
         docs_url=None,  # the interactive pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY_BYTES,
         generate_unique_id_function=_operation_id,
     )
     app.state.backend = backend
@@ -40,6 +40,7 @@ def create_app(backend: Backend, token: str, boot_status: Callable[[], BootStatu
     problems.install(app)
     for routes in (health, cluster, migrations, guests):
         app.include_router(routes.router)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     app.add_middleware(Edge, token=token)
     app.add_middleware(Metered, metrics=app.state.metrics)  # outermost: counts refusals too
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

@@ -41,7 +41,7 @@ class Edge:
         length = headers.get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             return BadRequest(detail="Content-Length is not a number")
-        # A body without Content-Length is cut off by FastAPI's max_body_size while it is read.
+        # A body without Content-Length is cut off while it is read, by the middleware that comes next.
         return BodyTooLarge(limit_bytes=MAX_BODY_BYTES) if int(length[:20]) > MAX_BODY_BYTES else None
 
     def _has_token(self, headers: Headers) -> bool:

@@ -6,13 +6,21 @@ Requests are strict: no coercion between kinds, no unknown keys, bounded lengths
 from typing import Annotated, Literal, Self, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from actors.config.schema import Name
 
 GUEST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$"
 GuestName = Annotated[str, Field(pattern=GUEST_PATTERN, description="a libvirt domain's name: no slash, no space")]
 NodeName = Name
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 1.0 is an integer to JSON Schema, and so to the OpenAPI document."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 HostPath = Annotated[
     str, Field(max_length=4096, pattern=r"^(/[^\x00-\x1f\x7f]*)?$", description="absolute path on the node")
 ]
@@ -52,7 +60,7 @@ class DiskCreate(Request):
     target: str = Field(pattern=r"^[a-z]{2,4}[0-9]{0,2}$", examples=["vda"])
     path: HostPath = Field(min_length=2)
     format: Literal["raw", "qcow2"] = "raw"
-    size_bytes: int = Field(0, ge=0, le=1 << 50)
+    size_bytes: Whole = Field(0, ge=0, le=1 << 50)
     read_only: bool = False
     moves: bool = Field(False, description="writable, local and so to be copied with the guest")
 
@@ -64,8 +72,8 @@ class GuestCreate(Request):
     node: NodeName | Literal[""] = Field("", description="where; empty lets placement choose within this site")
     start: bool = True
     xml: str = Field("", max_length=262_144)
-    memory_mib: int = Field(512, ge=16, le=1 << 24)
-    vcpus: int = Field(1, ge=1, le=1024)
+    memory_mib: Whole = Field(512, ge=16, le=1 << 24)
+    vcpus: Whole = Field(1, ge=1, le=1024)
     kernel: HostPath = ""
     initrd: HostPath = ""
     cmdline: str = Field("", max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")
@@ -77,7 +85,7 @@ class MigrationCreate(Request):
     """A move of the guest in the path."""
 
     to: NodeName | Literal[""] = Field("", description="node; empty lets placement choose")
-    pause_ms: int = Field(300, ge=1, le=60_000, description="pause that the guest may feel, about")
+    pause_ms: Whole = Field(300, ge=1, le=60_000, description="pause that the guest may feel, about")
 
 
 class NodeView(View):

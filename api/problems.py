@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 
 from actors.errors import (
     BadRequest,
@@ -112,6 +113,8 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(request, headers.get("Allow", ""))
         return problem_response(_from_http(request, error), request.url.path, headers)
 
     async def unknown(request: Request, error: Exception) -> JSONResponse:
@@ -144,6 +147,13 @@ def _place(one: Any) -> str:
     if one["loc"] == ("body",) and isinstance(one.get("input"), bytes):
         return "it must be a JSON object, sent as application/json"
     return f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}"
+
+
+def _allowed(request: Request, one_route: str) -> str:
+    """Every method of the path; the framework names only those of the first route that has it."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    own = [operations for template, operations in paths.items() if compile_path(template)[0].match(request.url.path)]
+    return ", ".join(sorted({method.upper() for operations in own for method in operations})) or one_route
 
 
 def _from_http(request: Request, error: HTTPException) -> NovaCronError:

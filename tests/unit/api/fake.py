@@ -1,0 +1,249 @@
+"""A site's manager in memory: the rules that the API can see, none of the work."""
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+
+import msgspec
+
+from actors.encoding.messages import LayerCount
+from actors.errors import (
+    GuestExists,
+    GuestNotRunning,
+    GuestRunning,
+    GuestUnknown,
+    JobUnknown,
+    NodeUnknown,
+    NovaCronError,
+    PastNoReturn,
+    SameNode,
+)
+from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts
+from actors.migration.messages import (
+    CreateGuestAnywhere,
+    EventsQuery,
+    ForecastView,
+    GuestAction,
+    GuestQuery,
+    JobEvent,
+    JobEvents,
+    JobId,
+    Jobs,
+    JobView,
+    Links,
+    LinkView,
+    MoveRequest,
+    Progress,
+    Sites,
+    SiteView,
+)
+from actors.transport.messages import LinkSample, LinkState
+
+TOKEN = "a-token-for-tests"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component of the boot sequence."""
+
+    name: str
+    phase: str = "core"
+    state: str = "up"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A boot status."""
+
+    ready: bool = True
+    phase: str = "ready"
+    components: tuple[Component, ...] = (Component("transport"),)
+
+
+def node(name: str, site: str) -> NodeFacts:
+    """A host that is up."""
+    return NodeFacts(
+        node=name, site=site, state="up", address="10.0.0.1", cpus=2, cpu_model="qemu64", arch="x86_64",
+        memory_mib=4096, free_mib=2048, guests=0, machine_types=["pc-q35-10.0"],
+    )  # fmt: skip
+
+
+def guest(name: str, on: str = "madrid1", site: str = "madrid", state: str = "running") -> GuestInfo:
+    """A guest that runs."""
+    return GuestInfo(name=name, uuid=f"uuid-of-{name}", node=on, site=site, state=state, memory_mib=512, vcpus=1)
+
+
+SAMPLE = LinkSample(
+    at=1.0, rtt_ms=50.5, jitter_ms=0.5, sent_bytes=100, acked_bytes=90, busy_share=1.0, retransmits=0
+)  # fmt: skip
+LINK = LinkView(
+    link=LinkState(
+        node="madrid1", peer="paris1", site="madrid", peer_site="paris", state="up", streams=4,
+        resent_bytes=7, reconnects=1, refused_peers=2, samples=[SAMPLE],
+    ),
+    forecast=ForecastView(mean=1.2e7, low=1.0e7, high=1.3e7, horizon_s=30.0, method="ewma", samples=60),
+)  # fmt: skip
+
+
+@dataclass
+class FakeBackend:
+    """See `api.backend.Backend`. `broken` is raised by every call while it is set."""
+
+    site_list: list[SiteView] = field(
+        default_factory=lambda: [
+            SiteView(name="madrid", state="up", nodes=[node("madrid1", "madrid")]),
+            SiteView(name="paris", state="up", nodes=[node("paris1", "paris")]),
+        ]
+    )
+    guest_list: dict[str, GuestInfo] = field(default_factory=lambda: {"web1": guest("web1")})
+    job_list: dict[str, JobView] = field(default_factory=dict)
+    happened: dict[str, list[JobEvent]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    requests: list[msgspec.Struct] = field(default_factory=list)
+    broken: NovaCronError | None = None
+    outages: list[NovaCronError] = field(default_factory=list)
+    batch: int = 2
+    finishes: bool = True
+    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def _seen(self, request: msgspec.Struct | None = None) -> None:
+        if request is not None:
+            self.requests.append(request)
+        if self.broken is not None:
+            raise self.broken
+
+    async def sites(self) -> Sites:
+        self._seen()
+        return Sites(sites=self.site_list)
+
+    async def guests(self) -> Guests:
+        self._seen()
+        return Guests(guests=list(self.guest_list.values()))
+
+    def _guest(self, name: str) -> GuestInfo:
+        if name not in self.guest_list:
+            raise GuestUnknown(guest=name)
+        return self.guest_list[name]
+
+    def _nodes(self) -> dict[str, NodeFacts]:
+        return {node.node: node for site in self.site_list for node in site.nodes}
+
+    async def guest(self, request: GuestQuery) -> GuestInfo:
+        self._seen(request)
+        return self._guest(request.name)
+
+    async def create_guest(self, request: CreateGuestAnywhere) -> GuestInfo:
+        self._seen(request)
+        on = self._nodes().get(request.node or "madrid1")
+        if on is None:
+            raise NodeUnknown(node=request.node)
+        if request.spec.name in self.guest_list:
+            raise GuestExists(node=on.node, guest=request.spec.name)
+        made = guest(request.spec.name, on.node, on.site, "running" if request.start else "shut-off")
+        self.guest_list[made.name] = made
+        return made
+
+    async def guest_action(self, request: GuestAction) -> GuestInfo:
+        self._seen(request)
+        was = self._guest(request.name)
+        if request.action in ("start", "delete") and was.state == "running":
+            raise GuestRunning(guest=was.name)
+        if request.action in ("stop", "pause") and was.state != "running":
+            raise GuestNotRunning(guest=was.name, state=was.state)
+        states = {"start": "running", "stop": "shut-off", "pause": "paused", "resume": "running"}
+        if request.action == "delete":
+            return self.guest_list.pop(was.name)
+        self.guest_list[was.name] = msgspec.structs.replace(was, state=states[request.action])
+        return self.guest_list[was.name]
+
+    async def submit(self, request: MoveRequest) -> JobView:
+        self._seen(request)
+        if request.key in self.keys:
+            return self.job_list[self.keys[request.key]]
+        moved = self._guest(request.guest)
+        target = self._nodes().get(request.to or "paris1")
+        if target is None:
+            raise NodeUnknown(node=request.to)
+        if target.node == moved.node:
+            raise SameNode(guest=moved.name, node=moved.node)
+        job = JobView(
+            id=f"job-{next(self.numbers)}", guest=moved.name, source=moved.node, target=target.node, state="begin",
+            created_at=100.0, owner=moved.node,
+        )  # fmt: skip
+        self.job_list[job.id] = job
+        self.happened[job.id] = [JobEvent(seq=1, at=100.0, kind="state", job=job)]
+        if request.key:
+            self.keys[request.key] = job.id
+        if self.finishes:
+            self.go(job.id, kind="progress", state="perform", progress=self.half())
+            self.go(
+                job.id, state="done", owner=job.target, ended_at=109.0, total_s=9.0, pause_ms=42.0,
+                progress=msgspec.structs.replace(self.half(), memory_remaining=0, wire_bytes=40 << 20),
+            )  # fmt: skip
+        return job
+
+    @staticmethod
+    def half() -> Progress:
+        """Half way."""
+        return Progress(
+            stream_bytes=256 << 20, wire_bytes=20 << 20, memory_total=512 << 20, memory_remaining=256 << 20,
+            rate_bytes_per_s=1.2e7, round=1, eta_s=4.0, eta_low_s=3.0, eta_high_s=6.5,
+            layers={"zstd": LayerCount(pages=5000, bytes_in=20_480_000, bytes_out=6_000_000, cpu_s=0.5)},
+        )  # fmt: skip
+
+    def go(self, job: str, kind: str = "state", **changes: object) -> None:
+        """Something happens to `job`."""
+        self.job_list[job] = msgspec.structs.replace(self.job_list[job], **changes)
+        events = self.happened[job]
+        events.append(JobEvent(seq=events[-1].seq + 1, at=100.0 + len(events), kind=kind, job=self.job_list[job]))
+
+    async def announce(self) -> None:
+        """Wake whoever waits for events."""
+        async with self.news:
+            self.news.notify_all()
+
+    async def jobs(self) -> Jobs:
+        self._seen()
+        return Jobs(jobs=list(reversed(self.job_list.values())))
+
+    async def job(self, request: JobId) -> JobView:
+        self._seen(request)
+        if request.id not in self.job_list:
+            raise JobUnknown(job=request.id)
+        return self.job_list[request.id]
+
+    async def events(self, request: EventsQuery) -> JobEvents:
+        self._seen(request)
+        if self.outages:
+            raise self.outages.pop(0)
+        job = await self.job(JobId(id=request.job))
+        if not self._after(request) and not job.ended_at:
+            async with self.news:
+                try:
+                    async with asyncio.timeout(request.wait_s):
+                        await self.news.wait_for(lambda: self._after(request))
+                except TimeoutError:
+                    return JobEvents(events=[], final=False)
+        events = self._after(request)
+        ended = bool(self.job_list[request.job].ended_at)
+        return JobEvents(events=events[: self.batch], final=ended and len(events) <= self.batch)
+
+    def _after(self, request: EventsQuery) -> list[JobEvent]:
+        return [event for event in self.happened[request.job] if event.seq > request.after]
+
+    async def cancel(self, request: JobId) -> JobView:
+        self._seen(request)
+        job = await self.job(request)
+        if job.ended_at and job.owner == job.target:
+            raise PastNoReturn(job=job.id, node=job.target)
+        if not job.ended_at:
+            self.go(job.id, state="cancelled", ended_at=120.0, error="cancelled", message="cancelled by the operator")
+            await self.announce()
+        return self.job_list[job.id]
+
+    async def links(self) -> Links:
+        self._seen()
+        return Links(links=[LINK])

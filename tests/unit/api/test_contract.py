@@ -1,0 +1,93 @@
+"""The OpenAPI document: current, complete, true to the messages, and what schemathesis makes of it."""
+
+import json
+from typing import get_type_hints
+
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from pydantic import BaseModel
+from schemathesis import Case
+from schemathesis.config import SchemathesisConfig
+
+from actors.encoding.messages import LayerCount
+from actors.hypervisor import messages as hypervisor
+from actors.migration import messages as migration
+from actors.transport import messages as transport
+from api import models
+from api.app import create_app
+from api.openapi import PATH, document
+from api.problems import MEDIA_TYPE
+from tests.unit.api.fake import AUTHORIZED, TOKEN, Boot, FakeBackend
+
+DOCUMENT = json.loads(document())
+schema = schemathesis.openapi.from_asgi(
+    "/openapi.json", create_app(FakeBackend(), TOKEN, Boot), headers=AUTHORIZED, config=SchemathesisConfig()
+)
+
+
+@schema.parametrize()
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_route_keeps_its_contract(case: Case) -> None:
+    case.call_and_validate(headers=AUTHORIZED)
+
+
+def test_the_checked_in_document_is_current() -> None:
+    assert PATH.read_text() == document(), "run `python -m api.openapi`"
+
+
+@pytest.mark.parametrize("path", DOCUMENT["paths"])
+def test_every_route_documents_its_errors(path: str) -> None:
+    for operation in DOCUMENT["paths"][path].values():
+        assert operation["summary"]
+        assert operation["description"]
+        open_to_all = path in {"/healthz", "/readyz", "/metrics"}
+        assert ("security" in operation) is not open_to_all
+        problems = {
+            status for status, answer in operation["responses"].items() if MEDIA_TYPE in answer.get("content", {})
+        }
+        assert {"500"} <= problems if open_to_all else {"400", "401", "413", "422", "500", "503", "504"} <= problems
+
+
+@pytest.mark.parametrize(
+    ("view", "struct"),
+    [
+        (models.NodeView, hypervisor.NodeFacts),
+        (models.DiskView, hypervisor.DiskSpec),
+        (models.GuestView, hypervisor.GuestInfo),
+        (models.GuestList, hypervisor.Guests),
+        (models.LayerView, LayerCount),
+        (models.SiteView, migration.SiteView),
+        (models.SiteList, migration.Sites),
+        (models.ProgressView, migration.Progress),
+        (models.MigrationView, migration.JobView),
+        (models.MigrationList, migration.Jobs),
+        (models.MigrationEvent, migration.JobEvent),
+        (models.ForecastView, migration.ForecastView),
+        (models.LinkView, migration.LinkView),
+        (models.LinkList, migration.Links),
+        (models.SampleView, transport.LinkSample),
+        (models.LinkStateView, transport.LinkState),
+    ],
+)
+def test_views_mirror_the_messages(view: type[BaseModel], struct: type[msgspec.Struct]) -> None:
+    scalars = {str, int, float, bool}
+    shapes = [
+        {name: kind if kind in scalars else "nested" for name, kind in get_type_hints(shape).items() if name[0] != "_"}
+        for shape in (view, struct)
+    ]
+    shapes[0].pop("model_config", None)
+    assert shapes[0] == shapes[1]
+
+
+def test_a_new_guest_has_every_field_of_its_spec() -> None:
+    asked = set(models.GuestCreate.model_fields) - {"node", "start"}
+    assert asked == set(hypervisor.GuestSpec.__struct_fields__)
+    assert set(models.DiskCreate.model_fields) == set(hypervisor.DiskSpec.__struct_fields__)

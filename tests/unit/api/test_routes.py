@@ -1,0 +1,148 @@
+"""Each route: what it asks the backend and what it answers."""
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from actors.hypervisor.messages import DiskSpec, GuestSpec
+from actors.migration.messages import CreateGuestAnywhere, GuestAction, MoveRequest, SiteView
+from tests.unit.api.fake import Boot, Component, FakeBackend
+
+
+async def test_sites_and_nodes(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    backend.site_list[1] = SiteView(name="paris", state="unreachable", nodes=[], reason="link down")
+    sites = (await client.get("/v1/sites")).json()["sites"]
+    assert [(site["name"], site["state"], len(site["nodes"])) for site in sites] == [
+        ("madrid", "up", 1),
+        ("paris", "unreachable", 0),
+    ]
+    nodes = (await client.get("/v1/nodes")).json()
+    assert [node["node"] for node in nodes["nodes"]] == ["madrid1"]
+    assert nodes["unreachable"] == [{"site": "paris", "reason": "link down"}]
+
+
+async def test_one_node(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    assert (await client.get("/v1/nodes/paris1")).json()["site"] == "paris"
+    assert (await client.get("/v1/nodes/rome1")).json()["code"] == "node-unknown"
+    backend.site_list[1] = SiteView(name="paris", state="unreachable", nodes=[], reason="link down")
+    answer = await client.get("/v1/nodes/paris1")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unreachable"), "whether it exists is not known"
+
+
+async def test_create_guest_carries_every_field(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    body = {
+        "name": "db1", "node": "paris1", "start": False, "memory_mib": 1024, "vcpus": 2, "kernel": "/boot/vmlinuz",
+        "initrd": "/boot/initrd", "cmdline": "console=ttyS0 nova.load=64,2000,64", "console": "/tmp/console",
+        "disks": [{"target": "vda", "path": "/images/db1.raw", "size_bytes": 1 << 30, "moves": True}],
+    }  # fmt: skip
+    answer = await client.post("/v1/guests", json=body)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == "/v1/guests/db1"
+    assert answer.json()["state"] == "shut-off"
+    disk = DiskSpec(target="vda", path="/images/db1.raw", format="raw", size_bytes=1 << 30, moves=True)
+    spec = GuestSpec(
+        name="db1", memory_mib=1024, vcpus=2, kernel="/boot/vmlinuz", initrd="/boot/initrd",
+        cmdline="console=ttyS0 nova.load=64,2000,64", disks=[disk], console="/tmp/console",
+    )  # fmt: skip
+    assert backend.requests == [CreateGuestAnywhere(spec=spec, node="paris1", start=False)]
+
+
+async def test_a_guests_life(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    for action, state in [("pause", "paused"), ("resume", "running"), ("stop", "shut-off"), ("start", "running")]:
+        answer = await client.post(f"/v1/guests/web1/{action}", params={"grace_s": 2.5} if action == "stop" else {})
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+        assert (await client.get("/v1/guests/web1")).json()["state"] == state
+    assert GuestAction(name="web1", action="stop", grace_s=2.5) in backend.requests
+    assert (await client.delete("/v1/guests/web1")).json()["code"] == "guest-running"
+    await client.post("/v1/guests/web1/stop")
+    gone = await client.delete("/v1/guests/web1")
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert (await client.get("/v1/guests")).json() == {"guests": []}
+    assert (await client.get("/v1/guests/web1")).json()["code"] == "guest-unknown"
+
+
+async def test_migrate(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    answer = await client.post("/v1/guests/web1/migrations", json={"to": "paris1", "pause_ms": 100})
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/migrations/{job['id']}"
+    assert backend.requests == [MoveRequest(guest="web1", to="paris1", pause_ms=100)]
+    now = (await client.get(answer.headers["location"])).json()
+    assert (now["state"], now["owner"], now["progress"]["layers"]["zstd"]["pages"]) == ("done", "paris1", 5000)
+
+
+async def test_the_same_key_is_the_same_migration(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    ids = [
+        (await client.post("/v1/guests/web1/migrations", json={}, headers={"Idempotency-Key": key})).json()["id"]
+        for key in ("k1", "k1", "k2")
+    ]
+    assert ids[0] == ids[1] != ids[2]
+
+
+async def test_list_migrations(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    await client.post("/v1/guests", json={"name": "web2"})
+    for name in ("web1", "web2", "web1"):
+        await client.post(f"/v1/guests/{name}/migrations", json={})
+    assert [job["id"] for job in (await client.get("/v1/migrations")).json()["jobs"]] == ["job-3", "job-2", "job-1"]
+    of_web1 = await client.get("/v1/migrations", params={"guest": "web1", "limit": 1})
+    assert [job["id"] for job in of_web1.json()["jobs"]] == ["job-3"]
+
+
+async def test_cancel(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    backend.finishes = False
+    job = (await client.post("/v1/guests/web1/migrations", json={})).json()["id"]
+    for _ in range(2):
+        assert (await client.post(f"/v1/migrations/{job}/cancel")).json()["state"] == "cancelled"
+    backend.finishes = True
+    job = (await client.post("/v1/guests/web1/migrations", json={})).json()["id"]
+    assert (await client.post(f"/v1/migrations/{job}/cancel")).json()["code"] == "past-no-return"
+
+
+async def test_links(client: httpx2.AsyncClient) -> None:
+    link = (await client.get("/v1/links")).json()["links"][0]
+    assert (link["link"]["samples"][0]["rtt_ms"], link["forecast"]["method"]) == (50.5, "ewma")
+
+
+async def test_health_and_readiness(client: httpx2.AsyncClient, app: FastAPI) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    assert (await client.get("/readyz")).status_code == 200
+    manager = Component("manager", "services", "failed", "libvirt is away")
+    app.state.boot_status = lambda: Boot(ready=False, phase="services", components=(manager,))
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "ready": False,
+        "phase": "services",
+        "components": [
+            {"name": "manager", "phase": "services", "state": "failed", "reason": "libvirt is away"}
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_metrics(client: httpx2.AsyncClient, backend: FakeBackend, broken: bool) -> None:
+    from actors.errors import ActorDown
+
+    await client.get("/v1/guests/web1")
+    await client.get("/v1/nowhere/at/all")
+    backend.broken = ActorDown(service="manager@madrid1", reason="gone") if broken else None
+    text = (await client.get("/metrics")).text
+    assert 'novacron_api_requests_total{method="GET",route="/v1/guests/{name}",status="200"} 1.0' in text
+    assert 'novacron_api_requests_total{method="any",route="none",status="404"} 1.0' in text
+    assert f"novacron_manager_answers {0.0 if broken else 1.0}" in text
+    assert ('novacron_link_rtt_seconds{node="madrid1",peer="paris1"} 0.0505' in text) is not broken
+
+
+async def test_a_scrape_storm_costs_one_round_of_calls(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    calls = 0
+    real = backend.sites
+
+    async def counted() -> object:
+        nonlocal calls
+        calls += 1
+        return await real()
+
+    backend.sites = counted  # type: ignore[method-assign, assignment]
+    for _ in range(5):
+        assert (await client.get("/metrics")).status_code == 200
+    assert calls == 1
