@@ -1,0 +1,349 @@
+"""The job's state machine: a job and an event in, the next job and a list of instructions out. No clock, no I/O.
+
+The caller must have the returned job on disk before it performs any of the instructions, and performs them in order.
+Events that answer an instruction carry the state it was given in; answers to an earlier state's are ignored, since
+entering a state always asks for whatever that state needs to know.
+"""
+
+import msgspec
+
+from actors.errors import HypervisorFailed, MoveFailed, NovaCronError, StreamCorrupt
+from actors.migration.events import (
+    Announce,
+    CancelAsked,
+    Deadline,
+    Do,
+    Event,
+    Instruction,
+    Observed,
+    Read,
+    Restarted,
+    Started,
+    StepDone,
+    StepFailed,
+    TimedOut,
+)
+from actors.migration.states import (
+    ENDED,
+    PAST_NO_RETURN,
+    SIDE_OF,
+    Deadlines,
+    Job,
+    Ruling,
+    Side,
+    State,
+    Step,
+)
+from actors.migration.verdict import GONE, Verdict, decide, executed
+
+POLL_S = 0.5
+SWITCHOVER_POLL_S = 0.1
+RETRY_S = 1.0
+DEBT_RETRY_S = 10.0
+BOTH = frozenset(Side)
+
+
+def handle(job: Job, event: Event, deadlines: Deadlines) -> tuple[Job, list[Instruction]]:
+    """The job after `event`, and what to do about it."""
+    turn = _Turn(job, event.at, deadlines)
+    match event:
+        case Started() if job.state is State.BEGIN:
+            turn.start()
+        case Restarted():
+            turn.restart()
+        case CancelAsked() if not job.ended:
+            turn.cancel()
+        case TimedOut() if event.state is job.state and not job.ended:
+            turn.time_out()
+        case StepDone() if event.issued_in is job.state:
+            turn.done(event.step)
+        case StepFailed() if event.issued_in is job.state:
+            turn.failed(event)
+        case Observed() if event.issued_in is job.state:
+            turn.observed(event)
+        case _:
+            pass
+    return turn.job, turn.instructions
+
+
+class _Turn:
+    """One event's handling."""
+
+    def __init__(self, job: Job, at: float, deadlines: Deadlines) -> None:
+        self.job = job
+        self.instructions: list[Instruction] = []
+        self._at = at
+        self._deadlines = deadlines
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._set(owed=self.job.owed | {Side.SOURCE})
+        self._enter(State.BEGIN)
+        self._do(Step.FREEZE)
+
+    def restart(self) -> None:
+        match self.job.state:
+            case State.BEGIN | State.PREPARE:
+                self._fail(MoveFailed(job=self.job.id, state=self.job.state, reason="the manager was restarted"))
+            case State.PERFORM | State.SWITCHOVER | State.FINISH:
+                self._rearm()
+                self._read()
+            case State.CONFIRM:
+                self._rearm()
+                self._confirm()
+            case State.ROLLING_BACK:
+                self._rearm()
+                self._roll_back()
+            case _:
+                self._pay_debts(after_s=0.0)
+
+    def cancel(self) -> None:
+        if self.job.state in PAST_NO_RETURN or self.job.cancel_asked:
+            return
+        self._set(cancel_asked=True)
+        if self.job.state is not State.ROLLING_BACK:
+            self._enter(State.ROLLING_BACK)
+            self._roll_back()
+
+    def time_out(self) -> None:
+        state = self.job.state
+        if state is State.FINISH:
+            self._enter(State.CONFIRM)
+            self._confirm()
+        elif state is State.CONFIRM:
+            if self.job.source_gone:
+                self._end(State.COMPLETED)
+            else:
+                self._overdue()
+        elif state is State.ROLLING_BACK:
+            if self.job.ruling is not Ruling.OPEN and Side.SOURCE not in self.job.owed:
+                self._end_rolled_back()
+            else:
+                self._overdue()
+        else:
+            reason = f"it took longer than {self._deadlines.of(state):g} s"
+            self._fail(MoveFailed(job=self.job.id, state=state, reason=reason))
+
+    def done(self, step: Step) -> None:
+        if step in SIDE_OF:
+            self._cleaned(step)
+            return
+        match self.job.state, step:
+            case State.BEGIN, Step.FREEZE:
+                self._set(owed=BOTH)
+                self._enter(State.PREPARE)
+                self._do(Step.RECEIVE)
+            case State.PREPARE, Step.RECEIVE:
+                self._do(Step.WIRE)
+            case State.PREPARE, Step.WIRE:
+                self._set(move_started=True)
+                self._enter(State.PERFORM)
+                self._do(Step.START)
+            case (State.PERFORM, Step.START) | (State.ROLLING_BACK, Step.ABORT):
+                self._read()
+            case _:
+                pass
+
+    def failed(self, event: StepFailed) -> None:
+        step = event.step
+        if step in SIDE_OF:
+            self._retry(step)
+        elif self.job.state is State.ROLLING_BACK:
+            self._read(RETRY_S)
+        elif self.job.state in {State.BEGIN, State.PREPARE, State.PERFORM}:
+            self._fail_with(event.code, event.fields)
+
+    def observed(self, event: Observed) -> None:
+        here, there = event.source.status, event.target.status if event.target else None
+        self._set(
+            stopped_at=(here.stopped_at if here else 0.0) or self.job.stopped_at,
+            resumed_at=(there.resumed_at if there else 0.0) or self.job.resumed_at,
+        )
+        if here and here.outcome != "running" and here.guest_state in GONE:
+            self._set(source_gone=True)
+        match self.job.state:
+            case State.PERFORM | State.SWITCHOVER:
+                self._watch(event)
+            case State.FINISH:
+                self._finish(event)
+            case State.CONFIRM:
+                self._confirm_source(event)
+            case State.ROLLING_BACK if self.job.ruling is Ruling.OPEN:
+                self._rule(event)
+            case _:
+                pass
+
+    # -- the way forward ----------------------------------------------------------------------------------------
+
+    def _watch(self, event: Observed) -> None:
+        here, there = event.source.status, event.target.status if event.target else None
+        arrived = (there is not None and executed(there)) or (here is not None and here.outcome == "succeeded")
+        if self.job.state is State.PERFORM and (arrived or self.job.stopped_at):
+            self._enter(State.SWITCHOVER)
+        if arrived:
+            self._enter(State.FINISH)
+            self._finish(event)
+        elif event.codec_failure:
+            self._fail(StreamCorrupt(reason=event.codec_failure))
+        elif here is not None and here.outcome == "failed":
+            message = here.reason or "the migration failed"
+            self._fail(HypervisorFailed(node=self.job.source, message=message, libvirt_code=here.libvirt_code))
+        elif here is not None and here.outcome == "none":
+            reason = f"the agent of {self.job.source} knows of no such move"
+            self._fail(MoveFailed(job=self.job.id, state=self.job.state, reason=reason))
+        else:
+            self._set(note=f"the source does not answer: {event.source.problem}" if here is None else "")
+            self._read(SWITCHOVER_POLL_S if self.job.state is State.SWITCHOVER else POLL_S)
+
+    def _finish(self, event: Observed) -> None:
+        here = event.source.status
+        if here is None or here.outcome == "running":
+            self._read(SWITCHOVER_POLL_S if here else RETRY_S)
+            return
+        self._enter(State.CONFIRM)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        for step in (Step.FINISH_TARGET, Step.FINISH_SOURCE):
+            if SIDE_OF[step] in self.job.owed:
+                self._do(step)
+        if not self.job.owed:
+            self._read()
+
+    def _confirm_source(self, event: Observed) -> None:
+        if self.job.source_gone and not self.job.owed:
+            self._end(State.COMPLETED)
+        elif event.source.status is None:
+            self._set(note=f"waiting for the source to confirm: {event.source.problem}")
+            self._read(RETRY_S)
+        else:
+            # The guest belongs to the target: what still stands at the source must go, and never run again (V2).
+            self._set(owed=self.job.owed | {Side.SOURCE})
+            self._do(Step.FINISH_SOURCE, after_s=RETRY_S)
+
+    # -- the way back -------------------------------------------------------------------------------------------
+
+    def _fail(self, error: NovaCronError) -> None:
+        self._fail_with(error.code, error.fields)
+
+    def _fail_with(self, code: str, fields: dict[str, str | int | float]) -> None:
+        if not self.job.error:
+            self._set(error=code, error_fields=fields)
+        self._enter(State.ROLLING_BACK)
+        self._roll_back()
+
+    def _roll_back(self) -> None:
+        if not self.job.move_started:
+            # libvirt was never told to begin, so the guest never left the source.
+            self._set(ruling=Ruling.SOURCE_KEEPS)
+        if self.job.ruling is Ruling.OPEN:
+            self._do(Step.ABORT)
+        else:
+            self._clean_up()
+
+    def _rule(self, event: Observed) -> None:
+        assert event.target is not None, "both sides are asked in a roll-back"
+        verdict, reason = decide(event.source, event.target, stopped=self.job.stopped_at > 0)
+        self._explain(reason)
+        match verdict:
+            case Verdict.ARRIVED:
+                self._arrived_after_all(event)
+            case Verdict.WAIT if event.source.status and event.source.status.outcome == "running":
+                self._do(Step.ABORT, after_s=RETRY_S)
+            case Verdict.WAIT:
+                self._read(RETRY_S)
+            case Verdict.UNDO_TARGET_FIRST:
+                again = Side.TARGET not in self.job.owed
+                self._set(owed=self.job.owed | {Side.TARGET})
+                self._do(Step.UNDO_TARGET, after_s=RETRY_S if again else 0.0)
+            case Verdict.RESUME_SOURCE:
+                again = Side.SOURCE not in self.job.owed
+                self._set(owed=self.job.owed | {Side.SOURCE})
+                self._do(Step.UNDO_SOURCE, resume=True, after_s=RETRY_S if again else 0.0)
+            case Verdict.SOURCE_RUNS:
+                self._set(ruling=Ruling.SOURCE_KEEPS)
+                self._clean_up()
+            case Verdict.GUEST_ENDED:
+                ended = MoveFailed(job=self.job.id, state=self.job.state, reason=reason)
+                self._set(ruling=Ruling.GUEST_ENDED, error=ended.code, error_fields=ended.fields)
+                self._clean_up()
+
+    def _arrived_after_all(self, event: Observed) -> None:
+        cause = "the cancel" if self.job.cancel_asked else self.job.error
+        self._set(error="", error_fields={}, note=f"{cause} came too late: the target already has the guest")
+        self._enter(State.FINISH)
+        self._finish(event)
+
+    def _clean_up(self) -> None:
+        for step in (Step.UNDO_SOURCE, Step.UNDO_TARGET):
+            if SIDE_OF[step] in self.job.owed:
+                self._do(step)
+        if not self.job.owed:
+            self._end_rolled_back()
+
+    def _cleaned(self, step: Step) -> None:
+        self._set(owed=self.job.owed - {SIDE_OF[step]})
+        if self.job.state is State.ROLLING_BACK:
+            if self.job.ruling is Ruling.OPEN:
+                self._read()
+            elif not self.job.owed:
+                self._end_rolled_back()
+        elif self.job.state is State.CONFIRM and not self.job.owed:
+            if self.job.source_gone:
+                self._end(State.COMPLETED)
+            else:
+                self._read()
+
+    def _retry(self, step: Step) -> None:
+        if self.job.state is State.ROLLING_BACK and self.job.ruling is Ruling.OPEN:
+            # Whatever was about to be undone, look again before it is tried again (V11).
+            self._read(RETRY_S)
+        elif SIDE_OF[step] in self.job.owed:
+            self._do(step, after_s=DEBT_RETRY_S if self.job.ended else RETRY_S)
+
+    def _end_rolled_back(self) -> None:
+        self._end(State.CANCELLED if self.job.cancel_asked and not self.job.error else State.FAILED)
+
+    def _end(self, state: State) -> None:
+        self._set(ended_at=self._at)
+        self._enter(state)
+        self._pay_debts(after_s=DEBT_RETRY_S)
+
+    def _pay_debts(self, after_s: float) -> None:
+        completed = self.job.state is State.COMPLETED
+        steps = (Step.FINISH_SOURCE, Step.FINISH_TARGET) if completed else (Step.UNDO_SOURCE, Step.UNDO_TARGET)
+        for step in steps:
+            if SIDE_OF[step] in self.job.owed:
+                self._do(step, after_s=after_s)
+
+    # -- making the answer --------------------------------------------------------------------------------------
+
+    def _set(self, **changes: object) -> None:
+        self.job = msgspec.structs.replace(self.job, **changes)
+
+    def _enter(self, state: State) -> None:
+        self._set(state=state, since=self._at)
+        self.instructions.append(Announce(kind="state", job=self.job))
+        if state not in ENDED:
+            self.instructions.append(Deadline(state=state, after_s=self._deadlines.of(state)))
+
+    def _rearm(self) -> None:
+        left_s = self.job.since + self._deadlines.of(self.job.state) - self._at
+        self.instructions.append(Deadline(state=self.job.state, after_s=max(RETRY_S, left_s)))
+
+    def _overdue(self) -> None:
+        self._set(since=self._at)
+        self._rearm()
+        self.instructions.append(Announce(kind="error", job=self.job))
+
+    def _explain(self, reason: str) -> None:
+        if self.job.note != reason:
+            self._set(note=reason)
+            self.instructions.append(Announce(kind="state", job=self.job))
+
+    def _do(self, step: Step, *, resume: bool = False, after_s: float = 0.0) -> None:
+        self.instructions.append(Do(step=step, resume=resume, after_s=after_s))
+
+    def _read(self, after_s: float = 0.0) -> None:
+        self.instructions.append(Read(after_s=after_s))

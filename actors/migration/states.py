@@ -1,0 +1,127 @@
+"""A move's states, steps and record. Times are Unix seconds."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class State(StrEnum):
+    """States of a move; docs/jobs.md maps them to libvirt's five steps."""
+
+    BEGIN = "begin"
+    PREPARE = "prepare"
+    PERFORM = "perform"
+    SWITCHOVER = "switchover"
+    FINISH = "finish"
+    CONFIRM = "confirm"
+    ROLLING_BACK = "rolling-back"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+# From here on the target has executed the guest: it belongs there, whatever happens (V2).
+PAST_NO_RETURN = frozenset({State.FINISH, State.CONFIRM, State.COMPLETED})
+
+
+class Side(StrEnum):
+    """The two nodes of a move."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class Step(StrEnum):
+    """What can be done for a job; every step may be repeated."""
+
+    FREEZE = "freeze"
+    RECEIVE = "receive"
+    WIRE = "wire"
+    START = "start"
+    ABORT = "abort"
+    UNDO_SOURCE = "undo-source"
+    UNDO_TARGET = "undo-target"
+    FINISH_SOURCE = "finish-source"
+    FINISH_TARGET = "finish-target"
+
+
+SIDE_OF: dict[Step, Side] = {
+    Step.UNDO_SOURCE: Side.SOURCE,
+    Step.UNDO_TARGET: Side.TARGET,
+    Step.FINISH_SOURCE: Side.SOURCE,
+    Step.FINISH_TARGET: Side.TARGET,
+}
+
+
+class Ruling(StrEnum):
+    """What a roll-back has found out for good; from then on only cleaning up is left."""
+
+    OPEN = "open"
+    SOURCE_KEEPS = "source-keeps"
+    GUEST_ENDED = "guest-ended"
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One move, as the journal keeps it.
+
+    `owed`: sides where this job may have made something that is not cleaned up yet. `move_started`: libvirt may have
+    been told to begin. `since`: when the present state was entered. `error` is the first failure; `note` says what the
+    job waits for, or what else is worth knowing.
+    """
+
+    id: str
+    guest: str
+    source: str
+    target: str
+    pause_budget_ms: int
+    created_at: float
+    since: float
+    state: State = State.BEGIN
+    ended_at: float = 0.0
+    owed: frozenset[Side] = frozenset()
+    move_started: bool = False
+    cancel_asked: bool = False
+    ruling: Ruling = Ruling.OPEN
+    source_gone: bool = False
+    stopped_at: float = 0.0
+    resumed_at: float = 0.0
+    error: str = ""
+    error_fields: dict[str, str | int | float] = {}
+    note: str = ""
+    placement_reason: str = ""
+    key: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """True when the state will not change any more (cleaning up may still be owed)."""
+        return self.state in ENDED
+
+    @property
+    def settled(self) -> bool:
+        """True when nothing at all is left to do."""
+        return self.ended and not self.owed
+
+
+class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that a job may stay in each state before its time-out event."""
+
+    begin_s: float
+    prepare_s: float
+    perform_s: float
+    switchover_s: float
+    finish_s: float
+    confirm_s: float
+    rollback_s: float
+
+    def of(self, state: State) -> float:
+        """The limit of `state`, which must not be an ended one."""
+        return {
+            State.BEGIN: self.begin_s,
+            State.PREPARE: self.prepare_s,
+            State.PERFORM: self.perform_s,
+            State.SWITCHOVER: self.switchover_s,
+            State.FINISH: self.finish_s,
+            State.CONFIRM: self.confirm_s,
+            State.ROLLING_BACK: self.rollback_s,
+        }[state]
