@@ -193,7 +193,9 @@ class Incompatible(Conflict):
     """Node {node} can't run {guest}: {reason}"""
 
     code = "incompatible"
-    next_step = "Move it to a node with that CPU and machine type, or give the guest an older machine type or CPU model."
+    next_step = (
+        "Move it to a node with that CPU and machine type, or give the guest an older machine type or CPU model."
+    )
 
 
 class PastNoReturn(Conflict):

@@ -19,7 +19,11 @@ Row = dict[str, Cell]
 def machine_facts() -> dict[str, Cell]:
     """What a reader needs to compare runs: processor, cores, memory, kernel, and the versions of QEMU and libvirt."""
     model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
     return {

@@ -1,0 +1,179 @@
+"""The components of one node, in the four phases of its start.
+
+Every node has its hypervisor agent, transport, encoder and decoder; the first node of a site also has the site's
+manager, predictor and placement policy, and whatever the caller adds (the API).
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import ray
+
+from actors.boot.component import Component, Criticality, Phase
+from actors.boot.host import Host, detect_host
+from actors.boot.status import Unhealthy
+from actors.calls.directory import NAMESPACE, Directory, actor_name
+from actors.calls.messages import Empty
+from actors.calls.service import Service
+from actors.config.schema import Config
+from actors.encoding.actor import DeltaDecoder, DeltaEncoder
+from actors.errors import Failed, Unreachable
+from actors.files import write_atomically
+from actors.hypervisor.actor import NodeAgent
+from actors.log import set_up
+from actors.migration.actor import MigrationManager
+from actors.migration.journal import Journal
+from actors.node.spawn import end, spawn
+from actors.placement.actor import PlacementPolicy
+from actors.prediction.actor import BandwidthPredictor
+from actors.security.tls import client_context, server_context
+from actors.transport.actor import TransportStreams
+
+SPAWN_S = 60.0
+_RAY_S = 60.0
+_FREE_BYTES = 256 << 20
+
+Values = Mapping[str, Any]
+
+
+def components(config: Config, check_health: Callable[[], Awaitable[list[Unhealthy]]]) -> list[Component]:
+    """This node's components; the site-wide ones only where `config.leads`. `check_health` asks all that are up."""
+
+    async def all_well(_: Values) -> None:
+        ill = [f"{one.name}: {one.reason}" for one in await check_health() if one.criticality == "critical"]
+        if ill:
+            raise Failed(detail="; ".join(ill))
+
+    parts = [*_pre_init(config), *_core(config)]
+    if config.leads:
+        parts += _services(config)
+    watched = tuple(part.name for part in parts if part.phase in ("core", "services"))
+    return [*parts, Component(name="health", phase="post-init", needs=watched, start=all_well)]
+
+
+def _pre_init(config: Config) -> list[Component]:
+    async def detect(_: Values) -> Host:
+        return await asyncio.to_thread(detect_host)
+
+    async def publish(_: Values) -> Config:
+        # What is in force, environment overrides included: the first thing asked for when a node misbehaves.
+        text = config.model_dump_json(indent=2)
+        await asyncio.to_thread(write_atomically, config.node.state_dir / "effective-config.json", text.encode(), 0o600)
+        return config
+
+    async def log_set_up(_: Values) -> None:
+        set_up(config.log)
+
+    async def claim(_: Values) -> None:
+        await asyncio.to_thread(_claim_folders, config)
+
+    return [
+        Component(name="mode-detection", phase="pre-init", start=detect, criticality="warning"),
+        Component(name="logging", phase="pre-init", start=log_set_up),
+        Component(name="resources", phase="pre-init", start=claim, needs=("logging",)),
+        Component(name="configuration", phase="pre-init", start=publish, needs=("resources",)),
+    ]
+
+
+def _core(config: Config) -> list[Component]:
+    async def contexts(_: Values) -> None:
+        await asyncio.to_thread(server_context, config.security)
+        await asyncio.to_thread(client_context, config.security)
+
+    async def check_store(_: Values) -> None:
+        await asyncio.to_thread(_check_journal, config)
+
+    parts = [
+        Component(name="security", phase="core", start=contexts, needs=("configuration",)),
+        Component(
+            name="control-plane",
+            phase="core",
+            start=_join_ray,
+            needs=("configuration",),
+            stop=_leave,
+            deadline_s=_RAY_S,
+        ),
+        _actor("transport", TransportStreams, config, ("security", "control-plane"), "critical"),
+        _actor("agent", NodeAgent, config, ("control-plane",), "critical"),
+        _actor("encoder", DeltaEncoder, config, ("control-plane",), "degraded"),
+        _actor("decoder", DeltaDecoder, config, ("control-plane",), "degraded"),
+    ]
+    if config.leads:
+        parts.append(Component(name="state-store", phase="core", start=check_store, needs=("configuration",)))
+    return parts
+
+
+def _services(config: Config) -> list[Component]:
+    core = ("transport", "agent", "state-store")
+    return [
+        _actor("predictor", BandwidthPredictor, config, ("control-plane",), "degraded", "services"),
+        _actor("placement", PlacementPolicy, config, ("control-plane",), "degraded", "services"),
+        _actor("manager", MigrationManager, config, core, "critical", "services"),
+    ]
+
+
+def _actor(
+    service: str,
+    kind: type[Service],
+    config: Config,
+    needs: tuple[str, ...],
+    criticality: Criticality,
+    phase: Phase = "core",
+) -> Component:
+    directory = Directory(config.node.name, config.topology)
+
+    async def start(_: Values) -> str:
+        return await spawn(service, kind, config, directory, SPAWN_S)
+
+    async def health(_: str) -> None:
+        to = directory.on(service, config.node.name)
+        await directory.call(to, "ping", Empty(), Empty, config.migration.call_s)
+
+    async def stop(_: str) -> None:
+        await asyncio.to_thread(end, actor_name(service, config.node.name))
+
+    return Component(
+        name=service,
+        phase=phase,
+        start=start,
+        needs=needs,
+        criticality=criticality,
+        health=health,
+        stop=stop,
+        deadline_s=SPAWN_S + 5.0,
+    )
+
+
+async def _join_ray(_: Values) -> None:
+    def join() -> None:
+        try:
+            ray.init(address="auto", namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError) as error:
+            raise Unreachable(what=f"this site's Ray cluster from here ({error}); run `ray start` first") from error
+
+    await asyncio.to_thread(join)
+
+
+async def _leave(_: Any) -> None:
+    await asyncio.to_thread(ray.shutdown)
+
+
+def _claim_folders(config: Config) -> None:
+    for folder in (config.node.state_dir, config.node.run_dir, config.node.images_dir):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Failed(detail=f"can't make {folder}: {error}") from error
+        if not os.access(folder, os.W_OK):
+            raise Failed(detail=f"{folder} is not writable for this user")
+    free_bytes = shutil.disk_usage(config.node.state_dir).free
+    if free_bytes < _FREE_BYTES:
+        raise Failed(detail=f"{config.node.state_dir} has {free_bytes >> 20} MiB free, {_FREE_BYTES >> 20} are needed")
+
+
+def _check_journal(config: Config) -> None:
+    journal = Journal.open(config.node.state_dir)
+    journal.close()

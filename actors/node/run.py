@@ -1,0 +1,83 @@
+"""Runs one node in the foreground: start, watch, stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from actors.boot.component import Component
+from actors.boot.runner import Runner
+from actors.boot.status import BootStatus
+from actors.config.load import load
+from actors.config.schema import Config
+from actors.files import write_atomically
+from actors.node.components import components
+
+log = structlog.get_logger()
+STATUS_FILE = "node-status.json"
+_WATCH_S = 5.0
+
+# Builds a component that needs to know how far the start is (the API's /readyz).
+Extra = Callable[[Config, Callable[[], BootStatus]], list[Component]]
+
+
+async def run(config_path: Path, extra: Extra) -> None:
+    """Start the node that `config_path` describes, keep it until SIGTERM or SIGINT, and stop it in reverse order.
+
+    Raises:
+        ConfigInvalid: the file is wrong; nothing was started.
+        BootFailed: a critical component did not start; everything was rolled back.
+    """
+    config = load(config_path, os.environ)
+    runner: Runner
+    parts = components(config, lambda: runner.check_health())
+    parts += extra(config, lambda: runner.status())
+    runner = Runner(parts)
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    assert main is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, main.cancel)
+    progress = asyncio.create_task(_publish(runner, config))
+    try:
+        await runner.boot()
+        with contextlib.suppress(asyncio.CancelledError):
+            await _watch(runner)
+        await runner.stop()
+    finally:
+        progress.cancel()
+        _write(runner, config)
+
+
+async def _watch(runner: Runner) -> None:
+    """Log what is up but not well, and when it is well again; Ray restarts actors, this only tells."""
+    before: dict[str, str] = {}
+    while True:
+        await asyncio.sleep(_WATCH_S)
+        now = {ill.name: ill.reason for ill in await runner.check_health()}
+        for name in now.keys() - before.keys():
+            log.warning("component is not well", component=name, reason=now[name])
+        for name in before.keys() - now.keys():
+            log.info("component is well again", component=name)
+        before = now
+
+
+async def _publish(runner: Runner, config: Config) -> None:
+    """Keep the node's status file true, so that `novacron node status` and the lab can wait for READY."""
+    last = None
+    while True:
+        status = runner.status()
+        if status.phase != last:
+            last = status.phase
+            await asyncio.to_thread(_write, runner, config)
+        await asyncio.sleep(0.1)
+
+
+def _write(runner: Runner, config: Config) -> None:
+    config.node.run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(config.node.run_dir / STATUS_FILE, msgspec.json.encode(runner.status()), 0o644)
