@@ -15,7 +15,10 @@ _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
 
 
 def exposed(*, to_peers: bool = False) -> Callable[[_Method], _Method]:
-    """Mark ``async def method(self, caller, request: Struct) -> Struct`` as callable; `to_peers` opens it to other sites."""
+    """Mark ``async def method(self, caller, request: Struct) -> Struct`` as callable.
+
+    `to_peers` opens it to nodes of other sites too.
+    """
 
     def mark(method: _Method) -> _Method:
         method.__dict__["_exposed_to_peers"] = to_peers
@@ -54,7 +57,7 @@ class Service:
             reply = Reply(body=msgspec.msgpack.encode(await self._run(caller, method, body)))
         except NovaCronError as error:
             reply = Reply(error=error.code, fields=error.fields)
-        except Exception as error:  # noqa: BLE001  the door to other processes: whatever goes wrong becomes a reply
+        except Exception as error:
             log.exception("call failed", service=type(self).__name__, method=method, caller=caller.node)
             reply = Reply(error=NovaCronError.code, fields={"detail": f"{type(self).__name__}.{method}: {error!r}"})
         return msgspec.msgpack.encode(reply)

@@ -12,7 +12,7 @@ import structlog
 
 from actors.boot.component import Component
 from actors.boot.runner import Runner
-from actors.boot.status import BootStatus
+from actors.boot.status import BootStatus, Unhealthy
 from actors.config.load import load
 from actors.config.schema import Config
 from actors.files import write_atomically
@@ -35,9 +35,14 @@ async def run(config_path: Path, extra: Extra) -> None:
     """
     config = load(config_path, os.environ)
     runner: Runner
-    parts = components(config, lambda: runner.check_health())
-    parts += extra(config, lambda: runner.status())
-    runner = Runner(parts)
+
+    async def check_health() -> list[Unhealthy]:
+        return await runner.check_health()
+
+    def status() -> BootStatus:
+        return runner.status()
+
+    runner = Runner([*components(config, check_health), *extra(config, status)])
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
     assert main is not None
