@@ -9,8 +9,9 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
+from actors.boot.status import BootStatus
 from api import problems
-from api.backend import Backend, BootStatus
+from api.backend import Backend
 from api.edge import Edge
 from api.metrics import Metered, Metrics
 from api.models import MigrationEvent

@@ -1,6 +1,5 @@
 """What the routes call: a `Backend`, in production the site's manager behind a `Directory`."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
@@ -46,30 +45,6 @@ class Backend(Protocol):
     async def events(self, request: EventsQuery) -> JobEvents: ...
     async def cancel(self, request: JobId) -> JobView: ...
     async def links(self) -> Links: ...
-
-
-class ComponentView(Protocol):
-    """One component of the node as the boot sequence has it. `reason` says why it is not up."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def phase(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class BootStatus(Protocol):
-    """How far the node's start is."""
-
-    @property
-    def ready(self) -> bool: ...
-    @property
-    def phase(self) -> str: ...
-    @property
-    def components(self) -> Sequence[ComponentView]: ...
 
 
 class ManagerBackend:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from actors.boot.status import BootStatus
 from actors.errors import NovaCronError
-from api.backend import Backend, BootStatus
+from api.backend import Backend
 
 # Scrapes need no token, so what they cost the actors is bounded: one round of calls in so many seconds.
 REFRESH_S = 5.0

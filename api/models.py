@@ -58,7 +58,7 @@ class DiskCreate(Request):
     """One disk of a new guest."""
 
     target: str = Field(pattern=r"^[a-z]{2,4}[0-9]{0,2}$", examples=["vda"])
-    path: HostPath = Field(min_length=2)
+    path: HostPath = Field("", description="empty: a new file in the node's images_dir")
     format: Literal["raw", "qcow2"] = "raw"
     size_bytes: Whole = Field(0, ge=0, le=1 << 50)
     read_only: bool = False
@@ -289,18 +289,23 @@ class Health(View):
     status: Literal["ok"] = "ok"
 
 
-class ComponentStatus(View):
-    """One component of the node. `reason` says why it is not up."""
+class ComponentView(View):
+    """One component of the node. `reason` says why it is not up or, when it is, of what its last try failed."""
 
     name: str
-    phase: str
-    state: str
+    phase: str = Field(description="pre-init, core, services or post-init")
+    criticality: str = Field(description="critical, degraded or warning: what its failure means for the node")
+    state: str = Field(description="waiting, starting, retrying, up, failed, skipped or stopped")
     reason: str = ""
+    started_after_s: float | None = None
+    took_s: float = 0.0
 
 
 class Readiness(View):
-    """How far the node's start is."""
+    """How far the node's start is. `ready` is true also when components that are not critical are missing."""
 
+    phase: str = Field(description="the first phase that is not settled; then ready, halted or stopped")
     ready: bool
-    phase: str
-    components: list[ComponentStatus]
+    elapsed_s: float
+    sequential_s: float
+    components: list[ComponentView]

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from actors.errors import NovaCronError
-from api.models import ComponentStatus, Health, Readiness
+from api.models import Health, Readiness
 from api.problems import Responses, documented
 
 router = APIRouter(tags=["health"])
@@ -26,8 +26,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
     boot = request.app.state.boot_status()
     if not boot.ready:
         response.status_code = 503
-    components = [ComponentStatus(name=c.name, phase=c.phase, state=c.state, reason=c.reason) for c in boot.components]
-    return Readiness(ready=boot.ready, phase=boot.phase, components=components)
+    return Readiness.of(boot)
 
 
 @router.get("/metrics", response_class=Response, responses=_INTERNAL | _TEXT)

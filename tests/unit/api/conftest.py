@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.server import serve
-from tests.unit.api.fake import AUTHORIZED, TOKEN, Boot, FakeBackend
+from tests.unit.api.fake import AUTHORIZED, TOKEN, FakeBackend, boot
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def backend() -> FakeBackend:
 
 @pytest.fixture
 def app(backend: FakeBackend) -> FastAPI:
-    return create_app(backend, TOKEN, Boot)
+    return create_app(backend, TOKEN, boot)
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from actors.boot.component import Phase
+from actors.boot.status import BootStatus, ComponentStatus, State
 from actors.encoding.messages import LayerCount
 from actors.errors import (
     GuestExists,
@@ -43,23 +45,16 @@ TOKEN = "a-token-for-tests"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
-@dataclass(frozen=True)
-class Component:
+def component(name: str, phase: Phase = "core", state: State = "up", reason: str = "") -> ComponentStatus:
     """One component of the boot sequence."""
-
-    name: str
-    phase: str = "core"
-    state: str = "up"
-    reason: str = ""
+    return ComponentStatus(name=name, phase=phase, criticality="critical", state=state, reason=reason, took_s=0.5)
 
 
-@dataclass(frozen=True)
-class Boot:
-    """A boot status."""
-
-    ready: bool = True
-    phase: str = "ready"
-    components: tuple[Component, ...] = (Component("transport"),)
+def boot() -> BootStatus:
+    """A node that is ready."""
+    return BootStatus(
+        phase="ready", ready=True, elapsed_s=1.5, sequential_s=2.0, components=[component("transport")]
+    )  # fmt: skip
 
 
 def node(name: str, site: str) -> NodeFacts:
@@ -180,7 +175,7 @@ class FakeBackend:
         if self.finishes:
             self.go(job.id, kind="progress", state="perform", progress=self.half())
             self.go(
-                job.id, state="done", owner=job.target, ended_at=109.0, total_s=9.0, pause_ms=42.0,
+                job.id, state="completed", owner=job.target, ended_at=109.0, total_s=9.0, pause_ms=42.0,
                 progress=msgspec.structs.replace(self.half(), memory_remaining=0, wire_bytes=40 << 20),
             )  # fmt: skip
         return job
@@ -240,7 +235,7 @@ class FakeBackend:
         if job.ended_at and job.owner == job.target:
             raise PastNoReturn(job=job.id, node=job.target)
         if not job.ended_at:
-            self.go(job.id, state="cancelled", ended_at=120.0, error="cancelled", message="cancelled by the operator")
+            self.go(job.id, state="cancelled", ended_at=120.0)
             await self.announce()
         return self.job_list[job.id]
 

@@ -30,7 +30,7 @@ async def test_from_begin_to_end(client: httpx2.AsyncClient, backend: FakeBacken
         ("end", "3"),
     ]
     last: Any = events[2].json()
-    assert (last["seq"], last["job"]["state"], last["job"]["pause_ms"]) == (3, "done", 42.0)
+    assert (last["seq"], last["job"]["state"], last["job"]["pause_ms"]) == (3, "completed", 42.0)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
