@@ -62,7 +62,7 @@ def hosts_file(plan: LabPlan) -> str:
 
 
 def mount_script(node: NodePlan) -> str:
-    """Shell script for the node's mount namespace. Binds come last to first: `/run` hides the directory they come from."""
+    """Shell script for the node's mount namespace; `/run` comes last, it hides the directory that it comes from."""
     lines = ["set -eu", "mount --make-rprivate /"]
     for name, target in PRIVATE_DIRECTORIES.items():
         lines.append(f"mount --bind {node.state_dir / name} {target}")

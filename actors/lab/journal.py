@@ -8,9 +8,9 @@ import msgspec
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing outside the lab's own directories. Processes need no entry: they carry the lab's id."""
+    """One thing that lies on the machine itself. Processes need no entry: they carry their lab's id."""
 
-    kind: Literal["run-dir", "mount-point", "interface"]
+    kind: Literal["directory", "interface"]
     name: str
 
 

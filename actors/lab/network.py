@@ -16,7 +16,7 @@ from actors.lab.plan import LabPlan, LinkPlan, NodePlan, RouterPlan, next_hops
 
 
 def router_lines(router: RouterPlan, nodes: list[NodePlan], node_pids: dict[str, int]) -> list[str]:
-    """In the router's namespace: the bridge and one cable to each node, whose far end goes into the node's namespace."""
+    """In the router's namespace: the bridge and a cable to each node, its far end in the node's namespace."""
     lines = [
         "link set lo up",
         "link add br0 type bridge",
@@ -56,6 +56,11 @@ def management_lines(router: RouterPlan) -> list[str]:
 def host_route_lines(router: RouterPlan) -> list[str]:
     """On this machine, once the far end is up: the way to the site's nodes."""
     return [f"route add {router.subnet} via {router.router_address}"]
+
+
+def veth_line_lines(link: LinkPlan, far_pid: int) -> list[str]:
+    """In the router's namespace of `site_a`, for netem: the cable whose ends the kernel then slows down."""
+    return [f"link add {link.device} type veth peer name {link.device} netns {far_pid}"]
 
 
 def line_end_lines(link: LinkPlan, site: str) -> list[str]:

@@ -1,12 +1,14 @@
 """Pure planning: from a topology to addresses, names and paths. Nothing here touches the machine."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from actors.errors import Conflict
-from actors.lab.topology import LabTopology, Link, LabSite
+from actors.lab.topology import LabSite, LabTopology, Link
 
+Emulator = Literal["wanlink", "netem"]
 STATE_ROOT = Path("/var/lib/novacron-lab")
 RUN_ROOT = Path("/run/novacron-lab")
 # Each lab takes one /16: 10.77.0.0/16 if it is free on this machine, else the next ones.
@@ -32,7 +34,7 @@ class RouterPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One host of the lab. `number` counts from 1 inside the site; `state_dir` and `run_dir` are paths on this machine."""
+    """One host. `number` counts from 1 inside the site; `state_dir` and `run_dir` are paths on this machine."""
 
     name: str
     site: str
@@ -58,6 +60,11 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
         """URI of the node's libvirtd for a client in this machine's root namespace."""
         return f"qemu+unix:///system?socket={self.libvirtd_socket}"
 
+    @property
+    def api_url(self) -> str:
+        """Where the node's API answers, on nodes that lead their site; reachable from this machine."""
+        return f"http://{self.address}:{API_PORT}"
+
 
 class LinkPlan(msgspec.Struct, frozen=True, kw_only=True):
     """One WAN line. Direction `ab` goes from `site_a` to `site_b`."""
@@ -81,7 +88,7 @@ class LabPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     id: str
-    emulator: str
+    emulator: Emulator
     ray_cpus: int
     object_store_mib: int
     state_dir: Path
@@ -89,6 +96,11 @@ class LabPlan(msgspec.Struct, frozen=True, kw_only=True):
     routers: list[RouterPlan]
     nodes: list[NodePlan]
     links: list[LinkPlan]
+
+    @property
+    def api_token_file(self) -> Path:
+        """File on this machine whose first line is the bearer token of every site's API."""
+        return self.state_dir / "api.token"
 
     def router(self, site: str) -> RouterPlan:
         """The router of `site`."""
@@ -113,7 +125,14 @@ def decode_plan(raw: bytes) -> LabPlan:
     return msgspec.json.decode(raw, type=LabPlan, dec_hook=lambda kind, value: kind(value))
 
 
-def make_plan(topology: LabTopology, lab_id: str, second_octet: int, state_root: Path, run_root: Path) -> LabPlan:
+def make_plan(
+    topology: LabTopology,
+    lab_id: str,
+    second_octet: int,
+    emulator: Emulator,
+    state_root: Path = STATE_ROOT,
+    run_root: Path = RUN_ROOT,
+) -> LabPlan:
     """Plan `topology`.
 
     Args:
@@ -141,7 +160,7 @@ def make_plan(topology: LabTopology, lab_id: str, second_octet: int, state_root:
     return LabPlan(
         name=topology.name,
         id=lab_id,
-        emulator=topology.emulator,
+        emulator=emulator,
         ray_cpus=topology.ray_cpus,
         object_store_mib=topology.object_store_mib,
         state_dir=state_dir,
@@ -196,7 +215,9 @@ def choose_second_octet(taken: list[str]) -> int:
     for octet in SECOND_OCTETS:
         if not any(prefix.startswith(f"10.{octet}.") for prefix in taken):
             return octet
-    raise Conflict(detail=f"10.{SECOND_OCTETS[0]}.0.0/16 to 10.{SECOND_OCTETS[-1]}.0.0/16 are all in use on this machine")
+    raise Conflict(
+        detail=f"10.{SECOND_OCTETS[0]}.0.0/16 to 10.{SECOND_OCTETS[-1]}.0.0/16 are all in use on this machine"
+    )
 
 
 def next_hops(plan: LabPlan, site: str) -> dict[str, LinkPlan]:

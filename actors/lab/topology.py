@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
 
+from actors.config.document import Document, Where
 from actors.config.schema import Name, Section
 from actors.errors import BadRequest, ConfigInvalid
 
@@ -120,35 +119,26 @@ def read_topology(file: Path) -> LabTopology:
     """Read a topology file.
 
     Raises:
-        ConfigInvalid: names file, line, field and problem.
+        ConfigInvalid: names file, line, field and problem of the first mistake.
     """
     try:
-        raw = YAML().load(file.read_text(encoding="utf-8"))
-        return LabTopology.model_validate(raw)
-    except OSError as error:
-        raise ConfigInvalid(file=str(file), line=0, field="file", problem=error.strerror or str(error)) from error
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigInvalid(file=str(file), line=line, field="yaml", problem=str(error.problem)) from error
+        document = Document(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(file=str(file), line=0, field="(file)", problem=f"can't be read: {error}") from error
+    for where, line, problem in document.faults:
+        raise ConfigInvalid(file=str(file), line=line, field=_dotted(where), problem=problem)
+    try:
+        return LabTopology.model_validate(document.value)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "topology"
-        raise ConfigInvalid(file=str(file), line=_line_of(raw, first["loc"]), field=field, problem=first["msg"]) from error
+        where = first["loc"]
+        raise ConfigInvalid(
+            file=str(file), line=document.line(where), field=_dotted(where), problem=first["msg"]
+        ) from error
 
 
-def _line_of(node: object, path: tuple[int | str, ...]) -> int:
-    """1-based line of the deepest part of `path` that the YAML really has; 0 if it has none."""
-    line = 0
-    for part in path:
-        marks = getattr(node, "lc", None)
-        if marks is None:
-            break
-        try:
-            line = (marks.key(part) if isinstance(part, str) else marks.item(part))[0] + 1
-            node = node[part]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            break
-    return line
+def _dotted(where: Where) -> str:
+    return ".".join(str(part) for part in where) or "(file)"
 
 
 _RATE = {"kbit": 0.001, "mbit": 1.0, "gbit": 1000.0}

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,8 @@ _COMPILE_S: Final = 60.0
 _POLL_S: Final = 0.02
 
 
-def build(directory: Path) -> Path:
-    """Compile the emulator into `directory`, once for each version of its source, and return the program.
+def build(directory: Path, environment: Mapping[str, str]) -> Path:
+    """Compile the emulator into `directory` and return the program; nothing to do if this version of it is there.
 
     Raises:
         SetupMissing: there is no C compiler.
@@ -35,7 +36,9 @@ def build(directory: Path) -> Path:
     if not program.exists():
         fresh = program.with_suffix(".new")
         argv = [compiler, "-O2", "-Wall", "-o", str(fresh), str(SOURCE)]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=_COMPILE_S, check=False)
+        done = subprocess.run(
+            argv, env=dict(environment), capture_output=True, text=True, timeout=_COMPILE_S, check=False
+        )
         if done.returncode:
             raise Failed(detail=f"the link emulator does not compile: {done.stderr[-600:]}")
         fresh.rename(program)

@@ -1,0 +1,146 @@
+"""Builds what a plan describes, step by step; what lies outside the lab's own directories is journaled first."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from actors.lab import hostfiles, libvirtd, network, services, wanlink
+from actors.lab.journal import Entry, Journal
+from actors.lab.line import Change, Line
+from actors.lab.namespace import Namespaces, detached
+from actors.lab.netem import NetemLine
+from actors.lab.plan import LabPlan, LinkPlan, NodePlan
+
+Progress = Callable[[str], None]
+Depth = Literal["libvirt", "ray", "novacron"]
+_STEP_S = 60.0
+
+
+class Builder:
+    """One `up` at work.
+
+    Args:
+        own: journal of this lab; `shared`: journal of what labs share, see `actors.lab.traces`.
+        depth: how much is started on the nodes: libvirtd only, also Ray, or also NovaCron.
+        progress: called with the name of each step as it begins, from any thread.
+    """
+
+    def __init__(
+        self, plan: LabPlan, own: Journal, shared: Journal, namespaces: Namespaces, depth: Depth, progress: Progress
+    ) -> None:
+        self._plan = plan
+        self._own = own
+        self._shared = shared
+        self._namespaces = namespaces
+        self._depth = depth
+        self._progress = progress
+
+    def build(self) -> None:
+        """Build everything; returns when every service answers."""
+        plan = self._plan
+        self._progress("files and directories")
+        self._make_directories()
+        services.write_credentials(plan)
+        self._progress("namespaces")
+        holders = [router.holder for router in plan.routers] + [node.holder for node in plan.nodes]
+        self._namespaces.start(holders, _STEP_S)
+        self._progress("network")
+        self._build_network()
+        self._build_lines()
+        self._progress("libvirt on every node")
+        self._on_each(plan.nodes, self._start_libvirtd)
+        if self._depth == "libvirt":
+            return
+        self._progress("one Ray cluster per site")
+        self._on_each([node for node in plan.nodes if node.leads], self._start_ray)
+        self._on_each([node for node in plan.nodes if not node.leads], self._start_ray)
+        if self._depth == "ray":
+            return
+        self._progress("NovaCron on every node")
+        for node in plan.nodes:
+            services.start_novacron(self._namespaces, node)
+        self._on_each(plan.nodes, services.wait_novacron)
+
+    def _on_each(self, nodes: list[NodePlan], step: Callable[[NodePlan], None]) -> None:
+        if nodes:
+            with ThreadPoolExecutor(len(nodes)) as pool:
+                list(pool.map(step, nodes))
+
+    def _make_directories(self) -> None:
+        plan = self._plan
+        for directory in (plan.run_dir.parent, *hostfiles.PRIVATE_DIRECTORIES.values()):
+            self._make_journaled(directory)
+        plan.run_dir.mkdir(mode=0o755)
+        for node in plan.nodes:
+            node.run_dir.mkdir(mode=0o755)
+            (node.state_dir / "log").mkdir(parents=True)
+            for name in hostfiles.PRIVATE_DIRECTORIES:
+                (node.state_dir / name).mkdir(mode=0o755)
+            (node.state_dir / "hosts").write_text(hostfiles.hosts_file(plan))
+            (node.state_dir / "etc-libvirt" / "libvirtd.conf").write_text(hostfiles.libvirtd_conf(node))
+            (node.state_dir / "etc-libvirt" / "qemu.conf").write_text(hostfiles.qemu_conf())
+
+    def _make_journaled(self, directory: Path) -> None:
+        for missing in [path for path in reversed([directory, *directory.parents]) if not path.exists()]:
+            self._shared.record(Entry(kind="directory", name=str(missing)))
+            missing.mkdir(mode=0o755)
+
+    def _build_network(self) -> None:
+        plan, namespaces = self._plan, self._namespaces
+        node_pids = {node.holder: namespaces.pid(node.holder) for node in plan.nodes}
+        for router in plan.routers:
+            namespaces.ip(router.holder, network.router_lines(router, plan.nodes_of(router.site), node_pids))
+            self._own.record(Entry(kind="interface", name=router.host_interface))
+            namespaces.ip(None, network.host_lines(router, namespaces.pid(router.holder)))
+            namespaces.ip(router.holder, network.management_lines(router))
+            namespaces.ip(None, network.host_route_lines(router))
+            namespaces.run(router.holder, ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+        for node in plan.nodes:
+            namespaces.ip(node.holder, network.node_lines(node, plan.router(node.site)))
+
+    def _build_lines(self) -> None:
+        plan, namespaces = self._plan, self._namespaces
+        program = (
+            wanlink.build(plan.state_dir, namespaces.environment(""))
+            if plan.emulator == "wanlink" and plan.links
+            else None
+        )
+        for link in plan.links:
+            router_a, router_b = plan.router(link.site_a).holder, plan.router(link.site_b).holder
+            pid_a, pid_b = namespaces.pid(router_a), namespaces.pid(router_b)
+            if program is not None:
+                argv = wanlink.command(program, pid_a, pid_b, link.device, link.control)
+                log = plan.state_dir / f"{link.device}.log"
+                detached(argv, namespaces.environment(f"link-{link.name}"), log)
+                wanlink.wait_ready(link.control, _STEP_S)
+            else:
+                namespaces.ip(router_a, network.veth_line_lines(link, pid_b))
+            line_of(plan, link, namespaces).change(planned_change(link))
+            namespaces.ip(router_a, network.line_end_lines(link, link.site_a))
+            namespaces.ip(router_b, network.line_end_lines(link, link.site_b))
+        for router in plan.routers:
+            namespaces.ip(router.holder, network.wan_route_lines(plan, router.site))
+
+    def _start_libvirtd(self, node: NodePlan) -> None:
+        self._namespaces.run(node.holder, ["sh", "-c", hostfiles.mount_script(node)])
+        libvirtd.start(self._namespaces, node)
+        libvirtd.wait_ready(node, _STEP_S)
+
+    def _start_ray(self, node: NodePlan) -> None:
+        services.start_ray(self._plan, self._namespaces, node)
+
+
+def line_of(plan: LabPlan, link: LinkPlan, namespaces: Namespaces) -> Line:
+    """The running line of `link`."""
+    if plan.emulator == "wanlink":
+        return wanlink.WanLink(link.control)
+    return NetemLine(link, lambda site, argv: namespaces.run(plan.router(site).holder, argv))
+
+
+def planned_change(link: LinkPlan) -> Change:
+    """The change that brings a line (back) to what the topology says, and up."""
+    return Change(
+        rate_bps=link.rate_bps, delay_us=link.delay_us, jitter_us=link.jitter_us, loss_ppm=link.loss_ppm,
+        queue_bytes=link.queue_bytes, state="pass",
+    )  # fmt: skip

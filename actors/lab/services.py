@@ -1,0 +1,167 @@
+"""What runs on the nodes beside libvirtd: the site's Ray cluster and NovaCron, with their configuration."""
+
+import http.client
+import secrets
+import shutil
+import socket
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from actors.errors import SetupMissing, Unreachable
+from actors.lab.namespace import Namespaces
+from actors.lab.plan import API_PORT, RAY_PORT, TRANSPORT_PORT, LabPlan, NodePlan
+from actors.lab.processes import Found
+from actors.security.authority import create_authority, issue
+
+CONFIG: Final = Path("/etc/novacron/node.yaml")
+RAY_TOKEN: Final = Path("/etc/novacron/ray.token")
+# Every program on a node finds the site's Ray cluster and may use it.
+NODE_ENVIRONMENT: Final = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN_PATH": str(RAY_TOKEN),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_RAY_S: Final = 120.0
+_NODE_S: Final = 180.0
+_POLL_S: Final = 0.1
+_PROBE_S: Final = 2.0
+
+
+def node_config(plan: LabPlan, node: NodePlan) -> dict[str, Any]:
+    """The node's configuration file as plain values; whatever is not here has its default."""
+    return {
+        "node": {"name": node.name, "reserve_mib": 0},
+        "topology": {
+            "sites": [
+                {
+                    "name": router.site,
+                    "nodes": [
+                        {"name": member.name, "address": member.address, "port": TRANSPORT_PORT}
+                        for member in plan.nodes_of(router.site)
+                    ],
+                }
+                for router in plan.routers
+            ]
+        },
+        "api": {"host": node.address, "port": API_PORT},
+        "log": {"level": "info", "format": "json"},
+    }
+
+
+def write_credentials(plan: LabPlan) -> None:
+    """Make the lab's certificate authority and write every node's certificate, tokens and configuration.
+
+    All nodes share one API token, so that one client can talk to every site; each site has its own Ray token.
+    """
+    authority = plan.state_dir / "authority"
+    create_authority(authority)
+    api_token = secrets.token_hex(32)
+    _write_secret(plan.api_token_file, api_token)
+    ray_tokens = {router.site: secrets.token_hex(32) for router in plan.routers}
+    for node in plan.nodes:
+        etc = node.state_dir / "etc-novacron"
+        (etc / "tls").mkdir(mode=0o700)
+        identity = issue(authority, node.name, node.site)
+        shutil.copyfile(identity.ca, etc / "tls" / "ca.pem")
+        for source, name in ((identity.certificate, "node.pem"), (identity.key, "node.key")):
+            _write_secret(etc / "tls" / name, source.read_text())
+        _write_secret(etc / "api.token", api_token)
+        _write_secret(etc / RAY_TOKEN.name, ray_tokens[node.site])
+        text = StringIO()
+        YAML().dump(node_config(plan, node), text)
+        (etc / CONFIG.name).write_text(text.getvalue())
+
+
+def _write_secret(file: Path, content: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(content)
+
+
+def ray_command(plan: LabPlan, node: NodePlan) -> list[str]:
+    """The command that starts Ray on `node`, as the site's head or joining it."""
+    ray = _program("ray")
+    common = [
+        f"--node-ip-address={node.address}",
+        f"--num-cpus={plan.ray_cpus}",
+        f"--object-store-memory={plan.object_store_mib << 20}",
+        "--include-log-monitor=false",
+        "--disable-usage-stats",
+    ]
+    if node.leads:
+        return [ray, "start", "--head", f"--port={RAY_PORT}", "--include-dashboard=false", *common]
+    return [ray, "start", f"--address={plan.lead(node.site).address}:{RAY_PORT}", *common]
+
+
+def start_ray(plan: LabPlan, namespaces: Namespaces, node: NodePlan) -> None:
+    """Start Ray on `node` and wait for it; a site's lead must have been started before its other nodes."""
+    namespaces.run(node.holder, ray_command(plan, node), _RAY_S)
+
+
+def start_novacron(namespaces: Namespaces, node: NodePlan) -> None:
+    """Start NovaCron on `node`; `wait_novacron` waits for it."""
+    argv = [_program("novacron"), "node", "run", "--config", str(CONFIG)]
+    namespaces.daemon(node.holder, "novacron", argv, node.state_dir / "log" / "novacron.log")
+
+
+def wait_novacron(node: NodePlan) -> None:
+    """Wait until NovaCron on `node` answers.
+
+    Raises:
+        Unreachable: it did not in time; the end of its log is in the message.
+    """
+    until = time.monotonic() + _NODE_S
+    while (reason := novacron_problem(node)) is not None:
+        if time.monotonic() > until:
+            log = node.state_dir / "log" / "novacron.log"
+            last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+            raise Unreachable(what=f"NovaCron on {node.name} within {_NODE_S:g} s: {reason}; its log ends with: {last}")
+        time.sleep(_POLL_S)
+
+
+def novacron_problem(node: NodePlan) -> str | None:
+    """Why NovaCron on `node` is not ready, or None: its TLS port listens and, on a lead, the API is ready."""
+    try:
+        socket.create_connection((node.address, TRANSPORT_PORT), timeout=_PROBE_S).close()
+        return _api_problem(node) if node.leads else None
+    except (OSError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+
+
+def _api_problem(node: NodePlan) -> str | None:
+    connection = http.client.HTTPConnection(node.address, API_PORT, timeout=_PROBE_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        said = answer.read(400).decode(errors="replace")
+    finally:
+        connection.close()
+    return None if answer.status == http.HTTPStatus.OK else f"/readyz says {answer.status}: {said}"
+
+
+def ray_runs(node: NodePlan, processes: list[Found]) -> bool:
+    """True when Ray's own processes are there on `node`."""
+    names = {process.comm for process in processes if process.holder == node.holder}
+    return "raylet" in names and (not node.leads or "gcs_server" in names)
+
+
+def _program(name: str) -> str:
+    """The program `name` of the Python environment that this process runs in.
+
+    Raises:
+        SetupMissing: it is not installed there.
+    """
+    beside = Path(sys.executable).with_name(name)
+    if not beside.exists():
+        raise SetupMissing(what=f"{name} beside {sys.executable} (install novacron[node])")
+    return str(beside)
+
+
+def check_programs() -> None:
+    """Raise `SetupMissing` unless Ray and NovaCron are installed where this process runs."""
+    for name in ("ray", "novacron"):
+        _program(name)

@@ -1,0 +1,123 @@
+"""What labs leave on the machine itself, apart from processes, and how it is removed again."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.errors import Conflict, Failed
+from actors.lab.journal import Journal
+from actors.lab.namespace import run
+from actors.lab.plan import LabPlan, encode_plan
+
+_STEP_S = 60.0
+_LOCK_S = 300.0
+_POLL_S = 0.1
+_LOCK = "lock"
+_SHARED_JOURNAL = "directories.jsonl"
+
+
+def lab_journal(plan: LabPlan) -> Journal:
+    """Interfaces of this one lab."""
+    return Journal(plan.state_dir / "journal.jsonl")
+
+
+def shared_journal(state_root: Path) -> Journal:
+    """Directories that all labs use, above all the mount points; they go with the last lab.
+
+    Removing a mount point would unmount what another lab has mounted there, in that lab's own mount namespace too.
+    """
+    return Journal(state_root / _SHARED_JOURNAL)
+
+
+def make_state_dir(plan: LabPlan) -> None:
+    """Make the state directory with the plan in it, both or neither, also on a machine that crashes."""
+    fresh = plan.state_dir.with_name(f".{plan.name}.new")
+    fresh.mkdir(mode=0o755)
+    with (fresh / "plan.json").open("wb") as out:
+        out.write(encode_plan(plan))
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.rename(plan.state_dir)
+
+
+def remove_lab(plan: LabPlan) -> None:
+    """Remove what the lab, whose processes have ended, has left. The plan goes last, so that this can be repeated."""
+    if plan.run_dir.exists():
+        shutil.rmtree(plan.run_dir)
+    for entry in lab_journal(plan).entries():
+        _remove_interface(entry.name)
+    gone = plan.state_dir.with_name(f".{plan.name}.gone")
+    plan.state_dir.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _remove_interface(name: str) -> None:
+    try:
+        run(["ip", "link", "delete", name], _STEP_S)
+    except Failed:
+        # It goes by itself, some time after the namespace of its other end; or it was never made.
+        if name in {link["ifname"] for link in _interfaces()}:
+            raise
+
+
+def _interfaces() -> list[dict[str, Any]]:
+    return msgspec.json.decode(run(["ip", "-json", "link", "show"], _STEP_S), type=list[dict[str, Any]])
+
+
+@contextmanager
+def exclusive(state_root: Path) -> Iterator[None]:
+    """One `up` or `down` at a time on this machine; sweeps up after the last lab.
+
+    Raises:
+        Conflict: another one has been at work for too long.
+    """
+    until = time.monotonic() + _LOCK_S
+    while (held := _try_lock(state_root)) is None:
+        if time.monotonic() > until:
+            raise Conflict(detail=f"another `novacron lab up` or `down` has been at work for {_LOCK_S:g} s")
+        time.sleep(_POLL_S)
+    try:
+        for half in state_root.glob(".*"):  # of a state directory, when a crash came between
+            shutil.rmtree(half)
+        yield
+    finally:
+        if not any(path.is_dir() for path in state_root.iterdir()):
+            _remove_shared(state_root)
+        os.close(held)
+
+
+def _try_lock(state_root: Path) -> int | None:
+    state_root.mkdir(parents=True, exist_ok=True)
+    held = os.open(state_root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The last lab takes the lock's file with it: one that is held but no longer there locks nobody out.
+        if os.path.samestat((state_root / _LOCK).stat(), os.fstat(held)):
+            return held
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(held)
+    return None
+
+
+def _remove_shared(state_root: Path) -> None:
+    """Remove what labs share, when the last one is gone; the lock's file and the root last."""
+    for entry in reversed(shared_journal(state_root).entries()):
+        _remove_if_empty(Path(entry.name))
+    (state_root / _SHARED_JOURNAL).unlink(missing_ok=True)
+    (state_root / _LOCK).unlink()
+    _remove_if_empty(state_root)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except OSError:
+        return  # somebody else uses it by now, or it was never made
