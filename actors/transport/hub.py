@@ -1,0 +1,292 @@
+"""Everything of one node's transport in one place: sessions by peer, the port, forwards, peer calls, measurements."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from actors.calls.messages import Caller
+from actors.config.schema import Config
+from actors.errors import LinkDown, NodeUnknown, PeerRefused, StreamCorrupt
+from actors.transport.bucket import TokenBucket
+from actors.transport.calls import Dispatch, PeerCalls
+from actors.transport.credentials import Credentials
+from actors.transport.dialer import Dialer
+from actors.transport.forwards import Forwards
+from actors.transport.handshake import Hello, Refusal, Refuse
+from actors.transport.link_meter import LinkMeter
+from actors.transport.messages import Expose, Forward, LinkState, PeerCall
+from actors.transport.peer_session import PeerSession
+from actors.transport.server import Server
+
+log = structlog.get_logger()
+CONNECT_S = 10.0
+_STREAMS_S = 2.0
+_STREAMS_MAX = 256
+_RETRY_S = 0.2
+_SAMPLE_S = 1.0
+
+
+class _Peer:
+    """What is kept of one peer over its sessions."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.meter = LinkMeter()
+        self.sessions: list[PeerSession] = []
+        self.calls: dict[bytes, PeerCalls] = {}
+        self.beginning: asyncio.Task[None] | None = None
+        self.why_down = "never connected"
+        self.refusal: PeerRefused | None = None
+        self.past_resent_bytes = 0
+        self.past_reconnects = 0
+
+    def session(self) -> PeerSession | None:
+        """The session to use: one that is up if there is any; the peer's own serves as well (it may be behind NAT)."""
+        return next((s for s in self.sessions if s.is_up), self.sessions[0] if self.sessions else None)
+
+
+class Hub:
+    """The transport of this node.
+
+    Args:
+        dispatch: runs the calls of peers on this node's services.
+    """
+
+    def __init__(self, config: Config, credentials: Credentials, dispatch: Dispatch) -> None:
+        self._config = config
+        self._node = config.node.name
+        self._dispatch = dispatch
+        self._bucket = TokenBucket(config.transport.max_bytes_per_s)
+        self._dialer = Dialer(config, credentials)
+        self._server = Server(config, credentials, self._admit)
+        self.forwards = Forwards(self.session_to)
+        self._peers = {
+            member.name: _Peer(site.name)
+            for site in config.topology.sites
+            for member in site.nodes
+            if member.name != self._node
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Serve the port and measure.
+
+        Raises:
+            Failed: the port can't be had.
+        """
+        await self._server.start()
+        self._run(self._measure())
+
+    async def stop(self) -> None:
+        """End every session, so that peers need not wait for it."""
+        await self._server.stop()
+        self.forwards.close_all()
+        for peer in self._peers.values():
+            if peer.beginning is not None:
+                peer.beginning.cancel()
+            for session in list(peer.sessions):
+                session.close(f"{self._node} stops")
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def session_to(self, peer: str, deadline_s: float) -> PeerSession:
+        """A session with `peer` that is up; dialled if there is none.
+
+        Raises:
+            NodeUnknown: no such peer in the topology.
+            LinkDown: none within `deadline_s` seconds.
+            PeerRefused: the peer refused this node, or is another one than expected.
+        """
+        entry = self._peer(peer)
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    session = entry.session()
+                    if session is None:
+                        await self._begin(peer, entry)
+                    elif session.is_up:
+                        return session
+                    else:
+                        entry.why_down = session.why_down
+                        await session.change()
+        except TimeoutError as error:
+            raise LinkDown(node=self._node, peer=peer, reason=entry.why_down) from error
+
+    async def connect(self, peer: str, streams: int) -> LinkState:
+        """Have a session with `peer`, with `streams` connections unless 0; waits a little for them, not for ever.
+
+        Raises:
+            NodeUnknown, LinkDown, PeerRefused: see `session_to`.
+        """
+        session = await self.session_to(peer, CONNECT_S)
+        if streams:
+            session.want_streams(min(streams, _STREAMS_MAX))
+            if not session.initiator:
+                await self._peers[peer].calls[session.id].want_streams(streams)
+        try:
+            async with asyncio.timeout(_STREAMS_S):
+                while session.is_up and len(session.connections) != session.streams_wanted:
+                    await session.change()
+        except TimeoutError:
+            log.info("fewer streams than wanted", peer=peer, streams=len(session.connections))
+        return self._state(peer, after=time.time())
+
+    async def call(self, order: PeerCall) -> bytes:
+        """Call a service of a peer; the answer is an encoded `Reply`.
+
+        Raises:
+            NodeUnknown, LinkDown, PeerRefused: see `session_to`.
+            DeadlineExceeded: no answer in time.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + order.deadline_s
+        session = await self.session_to(order.peer, order.deadline_s)
+        calls = self._peers[order.peer].calls[session.id]
+        return await calls.call(order.service, order.method, order.body, max(0.0, until - loop.time()))
+
+    def forward(self, order: Forward) -> None:
+        """See `Forwards.forward`; raises NodeUnknown too."""
+        self._peer(order.peer)
+        self.forwards.forward(order)
+
+    def expose(self, order: Expose) -> None:
+        """See `Forwards.expose`; raises NodeUnknown too."""
+        self._peer(order.peer)
+        self.forwards.expose(order)
+
+    def links(self, after: float) -> list[LinkState]:
+        """The link to every peer that has or had a session, and to every node of another site."""
+        known = [
+            name
+            for name, peer in self._peers.items()
+            if peer.site != self._config.site.name or peer.sessions or peer.meter.samples(0.0)
+        ]
+        return [self._state(name, after) for name in known]
+
+    # --- inside
+
+    def _peer(self, peer: str) -> _Peer:
+        entry = self._peers.get(peer)
+        if entry is None:
+            raise NodeUnknown(node=peer)
+        return entry
+
+    async def _begin(self, peer: str, entry: _Peer) -> None:
+        """Wait for one attempt, shared by all who want the peer; `_admit` cuts it short when the peer comes by itself."""
+        if entry.beginning is None:
+            entry.refusal = None
+            entry.beginning = asyncio.create_task(self._attempt(peer, entry))
+        await asyncio.wait({entry.beginning})
+        if entry.refusal is not None:
+            raise entry.refusal
+
+    async def _attempt(self, peer: str, entry: _Peer) -> None:
+        try:
+            session = self._dialer.fresh_session(peer)
+            dialled = await self._dialer.dial(peer, session, resume=False)
+            self._dialer.begun(peer)
+            live = self._add(peer, session, dialled.version, dialled.window_bytes, initiator=True)
+            live.attach(dialled.tls, dialled.parser)
+        except PeerRefused as error:
+            entry.why_down = str(error)
+            entry.refusal = error
+        except LinkDown as error:
+            entry.why_down = str(error.fields["reason"])
+            await asyncio.sleep(_RETRY_S)
+        finally:
+            entry.beginning = None
+
+    def _admit(self, hello: Hello, node: str, site: str, version: int) -> PeerSession | Refuse:
+        assert site == self._peers[node].site, "judged with the HELLO"
+        entry = self._peers[node]
+        for session in list(entry.sessions):
+            if session.id == hello.session:
+                if session.version == version:
+                    return session
+                return Refuse(code=Refusal.VERSION, reason=f"the session speaks version {session.version}")
+        if hello.resume:
+            return Refuse(code=Refusal.SESSION_UNKNOWN, reason=f"{self._node} does not know this session")
+        for session in list(entry.sessions):
+            if not session.initiator:  # it dialled that one in an earlier life
+                session.give_up(f"{node} began a new session")
+        session = self._add(node, hello.session, version, hello.window_bytes, initiator=False)
+        if entry.beginning is not None:
+            entry.beginning.cancel()
+        return session
+
+    def _add(self, peer: str, session: bytes, version: int, window_bytes: int, *, initiator: bool) -> PeerSession:
+        entry = self._peers[peer]
+        live = PeerSession(
+            session=session,
+            peer=peer,
+            peer_site=entry.site,
+            initiator=initiator,
+            version=version,
+            peer_window_bytes=window_bytes,
+            settings=self._config.transport,
+            bucket=self._bucket,
+            meter=entry.meter,
+            on_channel=self.forwards.opened_by_peer,
+            on_over=self._over,
+        )
+        caller = Caller(node=peer, site=entry.site, same_site=entry.site == self._config.site.name)
+        calls = PeerCalls(
+            live.control, self._node, caller, self._dispatch, lambda n: live.want_streams(max(1, min(n, _STREAMS_MAX)))
+        )
+        entry.sessions.append(live)
+        entry.calls[session] = calls
+        self._run(self._dialer.keep(live))
+        self._run(self._serve_calls(live, calls))
+        return live
+
+    def _over(self, session: PeerSession, reason: str) -> None:
+        entry = self._peers[session.peer]
+        entry.sessions.remove(session)
+        entry.calls.pop(session.id, None)
+        entry.why_down = reason
+        entry.past_resent_bytes += session.resent_bytes
+        entry.past_reconnects += session.reconnects
+
+    @staticmethod
+    async def _serve_calls(session: PeerSession, calls: PeerCalls) -> None:
+        try:
+            await calls.run()
+        except StreamCorrupt as error:
+            log.error("session given up", peer=session.peer, reason=str(error))
+            session.close(str(error))
+
+    async def _measure(self) -> None:
+        loop = asyncio.get_running_loop()
+        fresh_s = 2 * self._config.transport.heartbeat_s
+        while True:
+            await asyncio.sleep(_SAMPLE_S)
+            for entry in self._peers.values():
+                if entry.sessions:
+                    connections = [c for session in entry.sessions for c in session.connections.values()]
+                    entry.meter.tick(time.time(), loop.time(), connections, fresh_s)
+
+    def _state(self, peer: str, after: float) -> LinkState:
+        entry = self._peers[peer]
+        session = entry.session()
+        state = "up" if session and session.is_up else "connecting" if session or entry.beginning else "down"
+        return LinkState(
+            node=self._node,
+            peer=peer,
+            site=self._config.site.name,
+            peer_site=entry.site,
+            state=state,
+            streams=sum(len(s.connections) for s in entry.sessions),
+            resent_bytes=entry.past_resent_bytes + sum(s.resent_bytes for s in entry.sessions),
+            reconnects=entry.past_reconnects + sum(s.reconnects for s in entry.sessions),
+            refused_peers=self._server.refused_peers,
+            samples=entry.meter.samples(after),
+        )
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

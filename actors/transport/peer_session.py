@@ -1,0 +1,267 @@
+"""A live session with one peer: the engine, its connections, its channels and their heartbeats."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from actors.config.schema import Transport
+from actors.errors import StreamCorrupt
+from actors.transport.bucket import TokenBucket
+from actors.transport.channel import Limits
+from actors.transport.channel_stream import ChannelStream
+from actors.transport.connection import Connection
+from actors.transport.frames import HEADER_BYTES, Frame, FrameParser, FrameType
+from actors.transport.link_meter import LinkMeter
+from actors.transport.session import CONTROL, Opened, Readable, SessionEngine, WasReset, Writable
+
+log = structlog.get_logger()
+_SURPLUS = "fewer streams are wanted"
+OnChannel = Callable[["PeerSession", ChannelStream, str], None]
+"""(session, channel, service): the peer opened a channel."""
+
+
+class PeerSession:
+    """One session, from its first connection until it is closed or was `resume_s` without a connection.
+
+    Args:
+        session: its 16-byte id.
+        initiator: true if this node dialled.
+        version: agreed version of the frames.
+        bucket: cap of all of this node's sessions together.
+        on_channel: called for each channel that the peer opens.
+        on_over: called once, with the reason, when the session has ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: bytes,
+        peer: str,
+        peer_site: str,
+        initiator: bool,
+        version: int,
+        peer_window_bytes: int,
+        settings: Transport,
+        bucket: TokenBucket,
+        meter: LinkMeter,
+        on_channel: OnChannel,
+        on_over: Callable[["PeerSession", str], None],
+    ) -> None:
+        self.id = session
+        self.peer = peer
+        self.peer_site = peer_site
+        self.initiator = initiator
+        self.streams_wanted = settings.streams
+        self.is_over = False
+        self.why_down = "no connection yet"
+        self.version = version
+        self._settings = settings
+        self._bucket = bucket
+        self._meter = meter
+        self._on_channel = on_channel
+        self._on_over = on_over
+        limits = Limits.of(settings.frame_bytes, settings.channel_window_bytes, peer_window_bytes)
+        self.chunk_bytes = limits.payload_bytes
+        self._engine = SessionEngine(initiator=initiator, limits=limits)
+        self.connections: dict[int, Connection] = {}
+        self._next_number = 0
+        self._streams: dict[int, ChannelStream] = {}
+        self._loop = asyncio.get_running_loop()
+        self._flush_is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._down_since = self._loop.time()
+        self._watchers: list[asyncio.Future[None]] = []
+        self._to_replace = 0
+        self.reconnects = 0
+        self.control = self._stream(CONTROL)
+        self._heartbeat = self._loop.create_task(self._beat())
+
+    @property
+    def is_up(self) -> bool:
+        """True while at least one connection lives."""
+        return bool(self.connections) and not self.is_over
+
+    @property
+    def resent_bytes(self) -> int:
+        """Bytes sent again because their connection was lost."""
+        return self._engine.resent_bytes
+
+    def attach(self, tls: ssl.SSLSocket, parser: FrameParser) -> None:
+        """Add a connection whose handshake is done."""
+        assert not self.is_over
+        connection = Connection(self._next_number, tls, parser, self.version, self)
+        self._next_number += 1
+        self.connections[connection.number] = connection
+        if self._to_replace:
+            self._to_replace -= 1
+            self.reconnects += 1
+        self.notify()
+        self.pressure_changed()
+        connection.start()
+        log.info("stream up", peer=self.peer, streams=len(self.connections))
+
+    def open(self, service: str, priority: int) -> ChannelStream:
+        """Open a channel to `service` of the peer; what is sent before it answers waits in the window."""
+        stream = self._stream(self._engine.open(service, priority))
+        self.nudge()
+        return stream
+
+    def want_streams(self, streams: int) -> None:
+        """Have `streams` connections from now on. Frames that only a surplus one carried go over the others."""
+        self.streams_wanted = streams
+        if self.initiator:
+            for connection in list(self.connections.values())[streams:]:
+                connection.close(_SURPLUS)
+        self.notify()
+
+    async def change(self) -> None:
+        """Wait until a connection comes or goes, the wanted number changes, or the session ends."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._watchers.append(future)
+        await future
+
+    def notify(self) -> None:
+        """Wake whoever waits for a change."""
+        watchers, self._watchers = self._watchers, []
+        for future in watchers:
+            if not future.done():
+                future.set_result(None)
+
+    def close(self, reason: str) -> None:
+        """End the session on both sides; every channel is reset."""
+        for connection in list(self.connections.values()):
+            connection.send_urgent(Frame(FrameType.BYE, payload=reason.encode()[:512]))
+        self._end(reason)
+
+    def nudge(self) -> None:
+        """The engine may have something to send; done once per turn of the loop, so that acknowledgements gather."""
+        if not self._flush_is_due and not self.is_over:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    # --- as its connections' owner
+
+    def next_frame(self, connection: Connection) -> Frame | None:
+        """What `connection` sends next."""
+        if self.is_over:
+            return None
+        wait_s = self._bucket.wait_s(self._loop.time())
+        frame = self._engine.next_frame(connection.number, bulk=not wait_s)
+        if frame is not None:
+            self._bucket.spend(HEADER_BYTES + len(frame.payload))
+            self._dispatch()
+        elif wait_s and self._timer is None:
+            self._timer = self._loop.call_later(wait_s, self._after_wait)
+        return frame
+
+    def received(self, connection: Connection, frame: Frame) -> None:
+        """Take in a frame."""
+        if frame.type is FrameType.PING:
+            connection.send_urgent(Frame(FrameType.PONG, seq=frame.seq))
+        elif frame.type is FrameType.PONG:
+            now = self._loop.time()
+            connection.round_trips.append((now, max(0.0, now - frame.seq / 1e9)))
+        elif frame.type is FrameType.BYE:
+            self._end(f"{self.peer} closed the session: {frame.payload.decode(errors='replace')}")
+        else:
+            try:
+                self._engine.receive(frame)
+            except StreamCorrupt as error:
+                log.error("session given up", peer=self.peer, reason=str(error))
+                self.close(str(error))
+                return
+            self._dispatch()
+            self.nudge()
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """Remember what `connection` counted, and send again what only it carried."""
+        self._meter.connection_closed(connection)
+        self.connections.pop(connection.number, None)
+        self.pressure_changed()
+        if self.is_over:
+            return
+        self.why_down = reason
+        self._to_replace += reason != _SURPLUS
+        if not self.connections:
+            self._down_since = self._loop.time()
+        log.warning("stream lost", peer=self.peer, reason=reason, streams=len(self.connections))
+        self._engine.connection_down(connection.number)
+        self.notify()
+        self.nudge()
+
+    def pressure_changed(self) -> None:
+        """Data waits for the link while every connection waits for the network."""
+        waits = bool(self.connections) and all(c.waits_for_network for c in self.connections.values())
+        self._meter.pressure(self._loop.time(), waits=waits)
+
+    # --- inside
+
+    def _stream(self, channel: int) -> ChannelStream:
+        stream = ChannelStream(channel, self._engine, self.nudge)
+        self._streams[channel] = stream
+        return stream
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        idle = [c for c in self.connections.values() if not c.waits_for_network]
+        random.shuffle(idle)  # or a link that is never full would use its first connection only
+        for connection in idle:
+            connection.write_on()
+
+    def _after_wait(self) -> None:
+        self._timer = None
+        self._flush()
+
+    def _dispatch(self) -> None:
+        for event in self._engine.events():
+            stream = self._streams.get(event.channel)
+            if isinstance(event, Opened):
+                self._on_channel(self, self._stream(event.channel), event.service)
+            elif stream is None:
+                continue
+            elif isinstance(event, Readable):
+                stream.readable()
+            elif isinstance(event, Writable):
+                stream.writable()
+            elif isinstance(event, WasReset):
+                stream.was_reset(event.reason)
+
+    def forget(self, stream: ChannelStream) -> None:
+        """Nobody uses `stream` any more."""
+        self._streams.pop(stream.channel, None)
+
+    async def _beat(self) -> None:
+        settings = self._settings
+        while not self.is_over:
+            await asyncio.sleep(settings.heartbeat_s)
+            now = self._loop.time()
+            for connection in list(self.connections.values()):
+                if now - connection.heard_at > settings.dead_after_s:
+                    connection.close(f"silent for {now - connection.heard_at:.1f} s")
+                else:
+                    connection.send_urgent(Frame(FrameType.PING, seq=int(now * 1e9)))
+            if not self.connections and now - self._down_since > settings.resume_s:
+                self._end(f"no connection for {settings.resume_s:g} s; last: {self.why_down}")
+
+    def _end(self, reason: str) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        self.why_down = reason
+        self._heartbeat.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self.connections.values()):
+            connection.close(reason)
+        for stream in list(self._streams.values()):
+            stream.was_reset(reason)
+        log.warning("session over", peer=self.peer, reason=reason)
+        self.notify()
+        self._on_over(self, reason)
+
+    def give_up(self, reason: str) -> None:
+        """End the session here only: the peer does not know it any more."""
+        self._end(reason)

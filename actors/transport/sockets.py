@@ -1,0 +1,129 @@
+"""What is asked of the kernel about TCP sockets, and the TLS handshake on a non-blocking one."""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+
+from actors.config.schema import Transport
+from actors.errors import Failed
+from actors.transport.link_meter import TcpCounters
+
+# include/uapi/linux/tcp.h and netinet/tcp.h; Python 3.11 does not name them all.
+_TCP_NOTSENT_LOWAT = 25
+# struct tcp_info: total_retrans at 100, bytes_acked at 120, bytes_sent at 200 (Linux 4.19 and later).
+_TCP_INFO_BYTES = 208
+_TOTAL_RETRANS = struct.Struct("=I")
+_COUNTER = struct.Struct("=Q")
+
+
+def tune(connection: socket.socket, settings: Transport) -> None:
+    """Set a TCP socket up for AMST: little unsent data in the kernel, so that urgent frames overtake bulk ones."""
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, settings.notsent_lowat_bytes)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.dead_after_s * 1000))
+    wanted = ("bbr", "cubic") if settings.congestion == "auto" else (settings.congestion,)
+    for name in wanted:
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        except OSError:  # not built, or not allowed: the next one, or the kernel's own default
+            continue
+        return
+
+
+def tcp_counters(connection: socket.socket) -> TcpCounters:
+    """The kernel's counters of `connection`; zeros once it is closed."""
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return TcpCounters()
+    if len(info) < _TCP_INFO_BYTES:
+        return TcpCounters()
+    return TcpCounters(
+        sent_bytes=_COUNTER.unpack_from(info, 200)[0],
+        acked_bytes=_COUNTER.unpack_from(info, 120)[0],
+        retransmits=_TOTAL_RETRANS.unpack_from(info, 100)[0],
+    )
+
+
+async def listen(port: int, wait_s: float) -> socket.socket:
+    """A listening socket on every address of this host, IPv6 and IPv4.
+
+    Waits up to `wait_s` seconds for the port: after a crash the predecessor's process may not have ended yet.
+
+    Raises:
+        Failed: another program holds the port, or it may not be bound.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    while True:
+        try:
+            if socket.has_dualstack_ipv6():
+                listener = socket.create_server(
+                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
+                )
+            else:
+                listener = socket.create_server(("", port), backlog=128)
+        except OSError as error:
+            if loop.time() > until:
+                raise Failed(detail=f"transport can't listen on port {port}: {error.strerror}") from error
+            await asyncio.sleep(0.1)
+            continue
+        listener.setblocking(False)
+        return listener
+
+
+async def tls_handshake(tls: ssl.SSLSocket) -> None:
+    """Run the handshake of a non-blocking socket; the caller sets the deadline.
+
+    Raises:
+        OSError: it failed (`ssl.SSLError` is one).
+    """
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(tls, writing=False)
+        except ssl.SSLWantWriteError:
+            await _ready(tls, writing=True)
+        else:
+            return
+
+
+async def tls_receive(tls: ssl.SSLSocket, into: memoryview) -> int:
+    """Read at least one byte into `into`; 0 at the end of the stream. The caller sets the deadline."""
+    while True:
+        try:
+            return tls.recv_into(into)
+        except ssl.SSLWantReadError:
+            await _ready(tls, writing=False)
+
+
+async def tls_send(tls: ssl.SSLSocket, data: bytes) -> None:
+    """Write all of `data`. The caller sets the deadline."""
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[tls.send(left) :]
+        except ssl.SSLWantWriteError:
+            await _ready(tls, writing=True)
+
+
+async def _ready(connection: socket.socket, *, writing: bool) -> None:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    add: Callable[..., None] = loop.add_writer if writing else loop.add_reader
+    remove: Callable[..., object] = loop.remove_writer if writing else loop.remove_reader
+
+    def is_ready() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    number = connection.fileno()
+    add(number, is_ready)
+    try:
+        await future
+    finally:
+        remove(number)
