@@ -51,9 +51,10 @@ class GuestInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Guests(msgspec.Struct, frozen=True, kw_only=True):
-    """The guests of one node (or, from the manager, of every node that answered)."""
+    """The guests of one node (or, from the manager, of every node that answered; `silent` names those that did not)."""
 
     guests: list[GuestInfo]
+    silent: list[str] = []
 
 
 class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,6 +87,12 @@ class JobId(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
+class JobKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The job that was submitted with `key`."""
+
+    key: str
+
+
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):
     """The jobs of one site, newest first."""
 

@@ -1,0 +1,169 @@
+"""The migration manager: one per site, on its lead node. The site of a guest's present node leads its move."""
+
+import asyncio
+
+from actors.calls.directory import Directory
+from actors.calls.messages import Caller, Empty
+from actors.calls.service import Service, exposed
+from actors.config.schema import Config
+from actors.errors import BadRequest, JobUnknown
+from actors.hypervisor.messages import GuestInfo, Guests
+from actors.migration.desk import MAX_WAIT_S, Desk, same_request
+from actors.migration.guests import Keeper
+from actors.migration.messages import (
+    CreateGuestAnywhere,
+    EventsQuery,
+    GuestAction,
+    GuestQuery,
+    JobEvents,
+    JobId,
+    JobKey,
+    Jobs,
+    JobView,
+    Links,
+    MoveRequest,
+    Scope,
+    Sites,
+)
+from actors.migration.preflight import Preflight
+from actors.migration.remotes import Calls, Remotes
+from actors.migration.sampler import Sampler
+from actors.migration.survey import Survey
+
+
+class MigrationManager(Service):
+    """The doors of the manager. A call from another site is never passed on to a third (`caller.same_site`).
+
+    Args:
+        config: of the node.
+        calls: the way to other actors; the node's `Directory` unless a test brings its own.
+    """
+
+    def __init__(self, config: Config, calls: Calls | None = None) -> None:
+        calls = calls or Directory(config.node.name, config.topology)
+        self._remotes = Remotes(calls, config.migration.call_s)
+        self._survey = Survey(self._remotes)
+        preflight = Preflight(self._remotes, self._survey)
+        self._desk = Desk(config, self._remotes, preflight)
+        self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
+        self._sampler = Sampler(self._remotes, self._survey)
+        self._sampling: asyncio.Task[None] | None = None
+
+    async def serve(self, caller: Caller, method: str, body: bytes) -> bytes:
+        """As every service; the first call after a (re)start also takes up the jobs in the journal."""
+        if self._sampling is None:
+            self._sampling = asyncio.create_task(self._sampler.run(), name="sampler")
+            self._desk.recover()
+        return await super().serve(caller, method, body)
+
+    async def close(self) -> None:
+        """Stop the background work where it is."""
+        if self._sampling:
+            self._sampling.cancel()
+        await self._desk.close()
+
+    @exposed()
+    async def recover(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
+        """Be up: `serve` has taken up the journal's jobs by now."""
+        return Empty()
+
+    # -- jobs ---------------------------------------------------------------------------------------------------
+
+    @exposed(to_peers=True)
+    async def submit(self, caller: Caller, request: MoveRequest) -> JobView:
+        """Move a guest. Whatever speaks against it is raised here, before anything is changed."""
+        if not 1 <= request.pause_ms <= 60000:
+            raise BadRequest(detail=f"pause_ms must be from 1 to 60000, not {request.pause_ms}")
+        known = await self._known(caller, request.key) if request.key else None
+        if known is not None:
+            return same_request(known, request)
+        self._desk.refuse_busy(request.guest)
+        info = await self._survey.locate(request.guest, everywhere=caller.same_site)
+        if info.site != self._remotes.calls.site:
+            return await self._remotes.manager(info.site, "submit", request, JobView)
+        return await self._desk.submit(request, info)
+
+    @exposed(to_peers=True)
+    async def job_of_key(self, caller: Caller, request: JobKey) -> JobView:  # noqa: ARG002
+        """The job that this site accepted with the key."""
+        known = self._desk.by_key(request.key)
+        if known is None:
+            raise JobUnknown(job=f"with key {request.key}")
+        return known
+
+    @exposed(to_peers=True)
+    async def job(self, caller: Caller, request: JobId) -> JobView:
+        """One job, of this site or another."""
+        site = await self._site_of(caller, request.id)
+        if site:
+            return await self._remotes.manager(site, "job", request, JobView)
+        return self._desk.view(request.id)
+
+    @exposed()
+    async def jobs(self, caller: Caller, request: Empty) -> Jobs:  # noqa: ARG002
+        """The jobs of this site."""
+        return Jobs(jobs=await asyncio.to_thread(self._desk.views))
+
+    @exposed(to_peers=True)
+    async def events(self, caller: Caller, request: EventsQuery) -> JobEvents:
+        """A job's events after a cursor."""
+        site = await self._site_of(caller, request.job)
+        if site:
+            deadline_s = self._remotes.deadline_s + min(max(request.wait_s, 0.0), MAX_WAIT_S)
+            return await self._remotes.manager(site, "events", request, JobEvents, deadline_s)
+        return await self._desk.events(request)
+
+    @exposed(to_peers=True)
+    async def cancel(self, caller: Caller, request: JobId) -> JobView:
+        """Cancel a job; allowed, and the same when repeated, until the target has executed the guest."""
+        site = await self._site_of(caller, request.id)
+        if site:
+            return await self._remotes.manager(site, "cancel", request, JobView)
+        return await self._desk.cancel(request.id)
+
+    # -- what there is ------------------------------------------------------------------------------------------
+
+    @exposed(to_peers=True)
+    async def sites(self, caller: Caller, request: Scope) -> Sites:
+        """Every site with its nodes; those that don't answer with the reason."""
+        return await self._survey.sites(everywhere=request.everywhere and caller.same_site)
+
+    @exposed(to_peers=True)
+    async def guests(self, caller: Caller, request: Scope) -> Guests:
+        """The guests of every node that answers."""
+        return await self._survey.guests(everywhere=request.everywhere and caller.same_site)
+
+    @exposed(to_peers=True)
+    async def guest(self, caller: Caller, request: GuestQuery) -> GuestInfo:
+        """One guest, wherever it is."""
+        return await self._survey.locate(request.name, everywhere=caller.same_site)
+
+    @exposed(to_peers=True)
+    async def create_guest(self, caller: Caller, request: CreateGuestAnywhere) -> GuestInfo:
+        """Create a guest under a name that no site has."""
+        return await self._keeper.create(request, from_here=caller.same_site)
+
+    @exposed(to_peers=True)
+    async def guest_action(self, caller: Caller, request: GuestAction) -> GuestInfo:
+        """Start, stop, pause, resume or delete a guest."""
+        return await self._keeper.act(request, from_here=caller.same_site)
+
+    @exposed()
+    async def links(self, caller: Caller, request: Empty) -> Links:  # noqa: ARG002
+        """The links of this site's nodes with their forecasts."""
+        return Links(links=await self._sampler.links())
+
+    # -- whose is it --------------------------------------------------------------------------------------------
+
+    async def _site_of(self, caller: Caller, job: str) -> str:
+        """The other site that has the job, '' when it is ours (or nobody's, which looking it up here will say)."""
+        if not caller.same_site or self._desk.has(job):
+            return ""
+        return await self._survey.site_of_job(job)
+
+    async def _known(self, caller: Caller, key: str) -> JobView | None:
+        # A guest that has moved is led by its new site, which never saw the key: so every site is asked for it.
+        known = self._desk.by_key(key)
+        if known is None and caller.same_site:
+            known = await self._survey.job_of_key(key)
+        return known

@@ -1,0 +1,89 @@
+"""Everything that can speak against a move, asked before anything is changed."""
+
+import msgspec
+
+from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
+from actors.hypervisor.messages import GuestInfo
+from actors.migration.messages import MoveRequest
+from actors.migration.remotes import Remotes
+from actors.migration.saga import Plan
+from actors.migration.survey import Survey
+from actors.placement.messages import Place, Placed
+
+FORECAST_HORIZON_S = 30.0
+
+
+class Cleared(msgspec.Struct, frozen=True, kw_only=True):
+    """A move that nothing speaks against."""
+
+    target: str
+    plan: Plan
+    placement_reason: str = ""
+
+
+class Preflight:
+    """Asks the agents, the transport, the predictor and placement."""
+
+    def __init__(self, remotes: Remotes, survey: Survey) -> None:
+        self._remotes = remotes
+        self._survey = survey
+
+    async def clear(self, request: MoveRequest, info: GuestInfo) -> Cleared:
+        """The move of the guest `info`, with its target chosen.
+
+        Raises:
+            GuestBusy, GuestNotRunning, NodeUnknown, SameNode, NoPlacement, LinkDown, NoRoom, GuestExists,
+            Incompatible: as they say; nothing was changed.
+        """
+        if info.job:
+            raise GuestBusy(guest=info.name, job=info.job)
+        if info.state != "running":
+            raise GuestNotRunning(guest=info.name, state=info.state)
+        reason = ""
+        target = request.to
+        if not target:
+            placed = await self.choose(info, exclude=[info.node], everywhere=True)
+            target, reason = placed.node, placed.reason
+        elif self._remotes.calls.topology.member(target) is None:
+            raise NodeUnknown(node=target)
+        if target == info.node:
+            raise SameNode(guest=info.name, node=target)
+        guest = await self._remotes.agent(info.node).guest_xml(info.name)
+        await self._remotes.transport(info.node).connect(target)
+        await self._remotes.agent(target).check_incoming(guest)
+        streams, link_bytes_per_s = await self._link(info.node, target)
+        plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s)
+        return Cleared(target=target, plan=plan, placement_reason=reason)
+
+    async def choose(self, info: GuestInfo, *, exclude: list[str], everywhere: bool, site: str = "") -> Placed:
+        """Let placement choose a node for the guest.
+
+        Raises:
+            NoPlacement: no node may take it.
+        """
+        sites = (await self._survey.sites(everywhere=everywhere)).sites
+        guests = (await self._survey.guests(everywhere=everywhere)).guests
+        in_use: dict[str, int] = {}
+        for guest in guests:
+            if guest.state in {"running", "paused", "incoming"}:
+                in_use[guest.node] = in_use.get(guest.node, 0) + guest.vcpus
+        request = Place(
+            guest=info.name,
+            memory_mib=info.memory_mib,
+            vcpus=info.vcpus,
+            machine=info.machine,
+            nodes=[facts for each in sites for facts in each.nodes],
+            vcpus_in_use=in_use,
+            exclude=exclude,
+            site=site,
+        )
+        return await self._remotes.place(request)
+
+    async def _link(self, source: str, target: str) -> tuple[int, float]:
+        """(streams, bytes per second) for the move, 0 where nothing is known."""
+        try:
+            forecast = await self._remotes.forecast(source, target, FORECAST_HORIZON_S)
+        except NovaCronError:
+            # The predictor being away costs its advice, never a move.
+            return 0, 0.0
+        return forecast.streams, forecast.mean

@@ -1,0 +1,209 @@
+"""Every call that the manager makes to other actors, typed, in one place."""
+
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from actors.calls.messages import Address, Empty
+from actors.config.schema import Topology
+from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder
+from actors.encoding.messages import Job as CodecJob
+from actors.hypervisor.messages import (
+    CheckIncoming,
+    CreateGuest,
+    FinishMove,
+    GuestInfo,
+    GuestName,
+    Guests,
+    GuestXml,
+    JobPaths,
+    MoveJob,
+    MoveStatus,
+    NodeFacts,
+    PrepareIncoming,
+    PrepareOutgoing,
+    StartMove,
+    StopGuest,
+)
+from actors.placement.messages import Place, Placed
+from actors.prediction.messages import Forecast, ForecastQuery, Observe
+from actors.transport.messages import Connect, Expose, Forward, LinksQuery, LinkStates, Tag
+
+_Response = TypeVar("_Response", bound=msgspec.Struct)
+
+
+class Calls(Protocol):
+    """The part of `actors.calls.directory.Directory` that the manager uses."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def site(self) -> str: ...
+    @property
+    def topology(self) -> Topology: ...
+
+    def on(self, service: str, node: str) -> Address: ...
+    def central(self, service: str, site: str = "") -> Address: ...
+    async def call(
+        self, to: Address, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float
+    ) -> _Response: ...
+
+
+class Agent:
+    """The node agent of one node."""
+
+    def __init__(self, calls: Calls, node: str, deadline_s: float) -> None:
+        self._calls, self._to, self._deadline_s = calls, calls.on("agent", node), deadline_s
+
+    async def facts(self) -> NodeFacts:
+        """The host."""
+        return await self._call("facts", Empty(), NodeFacts)
+
+    async def guests(self) -> Guests:
+        """Its guests."""
+        return await self._call("guests", Empty(), Guests)
+
+    async def guest_xml(self, name: str) -> GuestXml:
+        """A guest's migratable definition."""
+        return await self._call("guest_xml", GuestName(name=name), GuestXml)
+
+    async def create(self, request: CreateGuest, deadline_s: float) -> GuestInfo:
+        """Define a guest."""
+        return await self._calls.call(self._to, "create_guest", request, GuestInfo, deadline_s)
+
+    async def act(self, action: str, name: str, grace_s: float) -> GuestInfo:
+        """start, stop, pause, resume or delete a guest."""
+        if action == "stop":
+            request = StopGuest(name=name, grace_s=grace_s)
+            return await self._calls.call(self._to, "stop_guest", request, GuestInfo, self._deadline_s + grace_s)
+        return await self._call(f"{action}_guest", GuestName(name=name), GuestInfo)
+
+    async def check_incoming(self, guest: GuestXml) -> None:
+        """Raises the reason when the guest may not come here."""
+        await self._call("check_incoming", CheckIncoming(info=guest.info, xml=guest.xml), Empty)
+
+    async def prepare_outgoing(self, request: PrepareOutgoing) -> JobPaths:
+        """Freeze the guest."""
+        return await self._call("prepare_outgoing", request, JobPaths)
+
+    async def prepare_incoming(self, request: PrepareIncoming, deadline_s: float) -> JobPaths:
+        """Reserve memory, make disks."""
+        return await self._calls.call(self._to, "prepare_incoming", request, JobPaths, deadline_s)
+
+    async def start_move(self, request: StartMove) -> None:
+        """Begin libvirt's migration."""
+        await self._call("start_move", request, Empty)
+
+    async def move_status(self, job: MoveJob) -> MoveStatus:
+        """The move as this node's hypervisor has it."""
+        return await self._call("move_status", job, MoveStatus)
+
+    async def abort_move(self, job: MoveJob) -> None:
+        """Ask libvirt to give up the move; without one, nothing happens."""
+        await self._call("abort_move", job, Empty)
+
+    async def finish_move(self, request: FinishMove) -> None:
+        """End the job on this node."""
+        await self._call("finish_move", request, Empty)
+
+    async def _call(self, method: str, request: msgspec.Struct, response: type[_Response]) -> _Response:
+        return await self._calls.call(self._to, method, request, response, self._deadline_s)
+
+
+class TransportOf:
+    """The transport of one node."""
+
+    def __init__(self, calls: Calls, node: str, deadline_s: float) -> None:
+        self._calls, self._to, self._deadline_s = calls, calls.on("transport", node), deadline_s
+
+    async def connect(self, peer: str, streams: int = 0) -> None:
+        """Have a live session; raises LinkDown with the reason when there can't be one."""
+        await self._call("connect", Connect(peer=peer, streams=streams), Empty)
+
+    async def forward(self, request: Forward) -> None:
+        """Listen here for a channel to a peer's service."""
+        await self._call("forward", request, Empty)
+
+    async def expose(self, request: Expose) -> None:
+        """Let one peer reach a socket here."""
+        await self._call("expose", request, Empty)
+
+    async def close(self, tag: str) -> None:
+        """End all that carries the tag."""
+        await self._call("close", Tag(tag=tag), Empty)
+
+    async def links(self, after: float) -> LinkStates:
+        """The node's links, with samples newer than `after`."""
+        return await self._call("links", LinksQuery(after=after), LinkStates)
+
+    async def _call(self, method: str, request: msgspec.Struct, response: type[_Response]) -> _Response:
+        return await self._calls.call(self._to, method, request, response, self._deadline_s)
+
+
+class Codec:
+    """The encoder or decoder of one node."""
+
+    def __init__(self, calls: Calls, service: str, node: str, deadline_s: float) -> None:
+        assert service in {"encoder", "decoder"}
+        self._calls, self._to, self._deadline_s = calls, calls.on(service, node), deadline_s
+
+    async def open(self, request: OpenEncoder | OpenDecoder) -> None:
+        """Get ready for one job's stream."""
+        await self._calls.call(self._to, "open", request, Empty, self._deadline_s)
+
+    async def stats(self, job: str) -> CodecStats:
+        """What it has done for the job."""
+        return await self._calls.call(self._to, "stats", CodecJob(job=job), CodecStats, self._deadline_s)
+
+    async def close(self, job: str) -> None:
+        """Forget the job; without one, nothing happens."""
+        await self._calls.call(self._to, "close", CodecJob(job=job), Empty, self._deadline_s)
+
+
+class Remotes:
+    """Makes the stubs.
+
+    Args:
+        calls: the way to other actors.
+        deadline_s: of each call that names none itself.
+    """
+
+    def __init__(self, calls: Calls, deadline_s: float) -> None:
+        self.calls = calls
+        self.deadline_s = deadline_s
+
+    def agent(self, node: str, deadline_s: float = 0.0) -> Agent:
+        """The agent of `node`."""
+        return Agent(self.calls, node, deadline_s or self.deadline_s)
+
+    def transport(self, node: str, deadline_s: float = 0.0) -> TransportOf:
+        """The transport of `node`."""
+        return TransportOf(self.calls, node, deadline_s or self.deadline_s)
+
+    def encoder(self, node: str) -> Codec:
+        """The encoder of `node`."""
+        return Codec(self.calls, "encoder", node, self.deadline_s)
+
+    def decoder(self, node: str) -> Codec:
+        """The decoder of `node`."""
+        return Codec(self.calls, "decoder", node, self.deadline_s)
+
+    async def place(self, request: Place) -> Placed:
+        """Ask the placement policy."""
+        return await self.calls.call(self.calls.central("placement"), "place", request, Placed, self.deadline_s)
+
+    async def forecast(self, node: str, peer: str, horizon_s: float) -> Forecast:
+        """Ask the predictor."""
+        query = ForecastQuery(node=node, peer=peer, horizon_s=horizon_s)
+        return await self.calls.call(self.calls.central("predictor"), "forecast", query, Forecast, self.deadline_s)
+
+    async def observe(self, request: Observe) -> None:
+        """Feed the predictor."""
+        await self.calls.call(self.calls.central("predictor"), "observe", request, Empty, self.deadline_s)
+
+    async def manager(
+        self, site: str, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float = 0.0
+    ) -> _Response:
+        """Ask the manager of another site."""
+        to = self.calls.central("manager", site)
+        return await self.calls.call(to, method, request, response, deadline_s or self.deadline_s)

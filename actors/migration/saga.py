@@ -1,0 +1,184 @@
+"""Performs the steps of one move by calling the actors of both nodes. Every step and its undoing may be repeated."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import msgspec
+
+from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder
+from actors.errors import NovaCronError
+from actors.hypervisor.messages import (
+    FinishMove,
+    GuestXml,
+    JobPaths,
+    MoveJob,
+    PrepareIncoming,
+    PrepareOutgoing,
+    StartMove,
+)
+from actors.migration.events import Do, Reading
+from actors.migration.remotes import Remotes
+from actors.migration.states import Job, State, Step
+from actors.transport.messages import Expose, Forward
+
+# A reading that takes longer is a node that does not answer; it is asked again anyway.
+READ_S = 5.0
+_LIBVIRT, _MEMORY, _DISKS = 1, 2, 3
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the preflight found out, needed until libvirt has begun. `link_bytes_per_s` 0: unknown."""
+
+    guest: GuestXml
+    streams: int = 0
+    link_bytes_per_s: float = 0.0
+
+
+class Sight(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at both nodes showed."""
+
+    source: Reading
+    target: Reading | None
+    codec: CodecStats | None
+
+
+class Saga:
+    """The hands of one job.
+
+    Args:
+        remotes: the actors.
+        plan: None for a job found in the journal: it is past the steps that need one, or rolled back.
+        prepare_s: deadline of preparing the target, which may make disks.
+    """
+
+    def __init__(self, remotes: Remotes, plan: Plan | None, prepare_s: float) -> None:
+        self._remotes = remotes
+        self._plan = plan
+        self._prepare_s = prepare_s
+        self._here: JobPaths | None = None
+        self._there: JobPaths | None = None
+
+    async def perform(self, job: Job, do: Do) -> None:
+        """Perform one step.
+
+        Raises:
+            NovaCronError: it failed, or (DeadlineExceeded) may have happened.
+        """
+        match do.step:
+            case Step.FREEZE:
+                request = PrepareOutgoing(job=job.id, guest=job.guest, target=job.target)
+                self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
+            case Step.RECEIVE:
+                await self._receive(job)
+            case Step.WIRE:
+                await self._wire(job)
+            case Step.START:
+                await self._remotes.agent(job.source).start_move(self._start(job))
+            case Step.ABORT:
+                await self._remotes.agent(job.source).abort_move(MoveJob(job=job.id, guest=job.guest))
+            case Step.UNDO_SOURCE:
+                await self._end_source(job, roll_back=True, resume=do.resume)
+            case Step.UNDO_TARGET:
+                await self._end_target(job, roll_back=True)
+            case Step.FINISH_SOURCE:
+                await self._end_source(job, roll_back=False, resume=False)
+            case Step.FINISH_TARGET:
+                await self._end_target(job, roll_back=False)
+
+    async def read(self, job: Job) -> Sight:
+        """Ask the source, and then, unless its answer leaves nothing to ask, the target (in this order: `verdict`)."""
+        codec = asyncio.create_task(self._codec(job))
+        try:
+            source = await self._reading(job, job.source)
+            here = source.status
+            copying = here is not None and here.outcome == "running" and not here.stopped_at
+            ask = not (job.state is State.PERFORM and copying)
+            target = await self._reading(job, job.target) if ask else None
+            return Sight(source=source, target=target, codec=await codec)
+        finally:
+            codec.cancel()
+
+    # -- there ----------------------------------------------------------------------------------------------------
+
+    async def _receive(self, job: Job) -> None:
+        plan = self._planned()
+        request = PrepareIncoming(job=job.id, source=job.source, info=plan.guest.info, xml=plan.guest.xml)
+        there = self._there = await self._remotes.agent(job.target).prepare_incoming(request, self._prepare_s)
+        opening = OpenDecoder(job=job.id, wire_path=there.wire, qemu_path=there.ram)
+        await self._remotes.decoder(job.target).open(opening)
+        transport = self._remotes.transport(job.target)
+        for service, path in (("ram", there.wire), ("libvirt", there.libvirtd), ("nbd", there.nbd)):
+            exposed = Expose(tag=job.id, service=f"{service}:{job.id}", connect_path=path, peer=job.source)
+            await transport.expose(exposed)
+
+    async def _wire(self, job: Job) -> None:
+        plan, here = self._planned(), self._here
+        assert here is not None, "frozen before it is wired"
+        transport = self._remotes.transport(job.source)
+        await transport.connect(job.target, plan.streams)
+        lines = (("ram", here.wire, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", here.nbd, _DISKS))
+        for service, path, priority in lines:
+            name = f"{service}:{job.id}"
+            forward = Forward(tag=job.id, listen_path=path, peer=job.target, service=name, priority=priority)
+            await transport.forward(forward)
+        opening = OpenEncoder(
+            job=job.id, qemu_path=here.ram, wire_path=here.wire, link_bytes_per_s=plan.link_bytes_per_s
+        )
+        await self._remotes.encoder(job.source).open(opening)
+
+    def _start(self, job: Job) -> StartMove:
+        disks = [disk.target for disk in self._planned().guest.info.disks if disk.moves]
+        return StartMove(job=job.id, guest=job.guest, pause_ms=job.pause_budget_ms, copy_disks=disks)
+
+    def _planned(self) -> Plan:
+        assert self._plan is not None, "only a job of this manager's own gets this far"
+        return self._plan
+
+    # -- the end of it --------------------------------------------------------------------------------------------
+
+    async def _end_source(self, job: Job, *, roll_back: bool, resume: bool) -> None:
+        agent = self._remotes.agent(job.source)
+        request = FinishMove(job=job.id, guest=job.guest, roll_back=roll_back, resume=resume)
+        await _all_of(
+            agent.finish_move(request),
+            self._remotes.encoder(job.source).close(job.id),
+            self._remotes.transport(job.source).close(job.id),
+        )
+
+    async def _end_target(self, job: Job, *, roll_back: bool) -> None:
+        agent = self._remotes.agent(job.target)
+        await _all_of(
+            agent.finish_move(FinishMove(job=job.id, guest=job.guest, roll_back=roll_back)),
+            self._remotes.decoder(job.target).close(job.id),
+            self._remotes.transport(job.target).close(job.id),
+        )
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    async def _reading(self, job: Job, node: str) -> Reading:
+        try:
+            status = await self._remotes.agent(node, READ_S).move_status(MoveJob(job=job.id, guest=job.guest))
+        except NovaCronError as error:
+            return Reading(problem=str(error))
+        return Reading(status=status)
+
+    async def _codec(self, job: Job) -> CodecStats | None:
+        if job.state not in {State.PERFORM, State.SWITCHOVER, State.FINISH}:
+            return None
+        try:
+            return await self._remotes.encoder(job.source).stats(job.id)
+        except NovaCronError:
+            # Without its figures the bar stands still; if it is gone for good, libvirt says so.
+            return None
+
+
+async def _all_of(*steps: Awaitable[None]) -> None:
+    """Do every step, one after another, also when one fails; then raise the first error."""
+    first: NovaCronError | None = None
+    for step in steps:
+        try:
+            await step
+        except NovaCronError as error:
+            first = first or error
+    if first is not None:
+        raise first

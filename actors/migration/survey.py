@@ -1,0 +1,162 @@
+"""What there is: nodes, guests and links of this site, and of the others as far as they answer."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from actors.config.schema import Member, Site
+from actors.errors import GuestUnknown, JobUnknown, NovaCronError, Unreachable
+from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts
+from actors.migration.messages import JobId, JobKey, JobView, Scope, Sites, SiteView
+from actors.migration.remotes import Remotes
+from actors.transport.messages import LinkState
+
+# An unreachable site or node must not stall a list: it is shown as what it is.
+SURVEY_S = 3.0
+# Another site's manager waits for its own nodes first.
+PEER_S = 4.0
+# Of two copies of a name, the one that is the guest comes first.
+_RANK = ("running", "paused", "crashed", "shut-off", "incoming")
+_Found = TypeVar("_Found", bound=msgspec.Struct)
+
+
+class Survey:
+    """Asks every node and site at once, each with a short deadline."""
+
+    def __init__(self, remotes: Remotes) -> None:
+        self._remotes = remotes
+        self._calls = remotes.calls
+
+    @property
+    def here(self) -> Site:
+        """This site."""
+        return next(site for site in self._calls.topology.sites if site.name == self._calls.site)
+
+    @property
+    def others(self) -> list[str]:
+        """The names of the other sites."""
+        return [site.name for site in self._calls.topology.sites if site.name != self._calls.site]
+
+    async def sites(self, *, everywhere: bool) -> Sites:
+        """Every site (or only this one), those that don't answer too, with the reason."""
+        facts = [self._facts(member) for member in self.here.nodes]
+        peers = [self._site(name) for name in (self.others if everywhere else [])]
+        nodes, views = await asyncio.gather(asyncio.gather(*facts), asyncio.gather(*peers))
+        return Sites(sites=[SiteView(name=self.here.name, state="up", nodes=list(nodes)), *views])
+
+    async def guests(self, *, everywhere: bool) -> Guests:
+        """The guests of every node that answers, and in `silent` the nodes and sites that don't."""
+        asked: list[tuple[str, Awaitable[Guests]]] = [
+            (f"node {member.name}", self._remotes.agent(member.name, SURVEY_S).guests()) for member in self.here.nodes
+        ]
+        if everywhere:
+            scope = Scope(everywhere=False)
+            asked += [
+                (f"site {name}", self._remotes.manager(name, "guests", scope, Guests, PEER_S)) for name in self.others
+            ]
+        found, silent = await _answers(asked)
+        return Guests(
+            guests=[guest for each in found for guest in each.guests],
+            silent=silent + [name for each in found for name in each.silent],
+        )
+
+    async def locate(self, guest: str, *, everywhere: bool) -> GuestInfo:
+        """The guest, wherever it is; of two copies under a move, the one that runs.
+
+        Raises:
+            GuestUnknown: every node answered and none has it.
+            Unreachable: nobody who answered has it, but not everybody answered.
+        """
+        known = await self.guests(everywhere=everywhere)
+        copies = [info for info in known.guests if info.name == guest]
+        if copies:
+            return min(copies, key=lambda info: (_rank(info.state), info.node))
+        if known.silent:
+            raise Unreachable(what=f"{', '.join(known.silent)}, which may have guest {guest}")
+        raise GuestUnknown(guest=guest)
+
+    async def job_of_key(self, key: str) -> JobView | None:
+        """The job that another site accepted with the key, None when none that answers did."""
+        request = JobKey(key=key)
+        asked = [(name, self._remotes.manager(name, "job_of_key", request, JobView, PEER_S)) for name in self.others]
+        found, _ = await _answers(asked)
+        return next(iter(found), None)
+
+    async def site_of_job(self, job: str) -> str:
+        """The other site that has the job, '' when none has.
+
+        Raises:
+            Unreachable: none that answers has it, but not every site answered.
+        """
+        request = JobId(id=job)
+        asked = [self._remotes.manager(name, "job", request, JobView, PEER_S) for name in self.others]
+        silent = []
+        for name, result in zip(self.others, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+            if isinstance(result, JobView):
+                return name
+            if not isinstance(result, JobUnknown):
+                silent.append(f"site {name}")
+        if silent:
+            raise Unreachable(what=f"{', '.join(silent)}, which may have migration {job}")
+        return ""
+
+    async def links(self) -> list[LinkState]:
+        """The links of this site's nodes that answer."""
+        asked = [
+            (member.name, self._remotes.transport(member.name, SURVEY_S).links(after=0.0)) for member in self.here.nodes
+        ]
+        found, _ = await _answers(asked)
+        return [link for each in found for link in each.links]
+
+    async def _facts(self, member: Member) -> NodeFacts:
+        try:
+            return await self._remotes.agent(member.name, SURVEY_S).facts()
+        except NovaCronError as error:
+            return _unknown(member, self.here.name, str(error))
+
+    async def _site(self, name: str) -> SiteView:
+        try:
+            answer = await self._remotes.manager(name, "sites", Scope(everywhere=False), Sites, PEER_S)
+            return next(site for site in answer.sites if site.name == name)
+        except (NovaCronError, StopIteration) as error:
+            site = next(each for each in self._calls.topology.sites if each.name == name)
+            reason = str(error) or f"its manager does not know itself as {name}"
+            nodes = [_unknown(member, name, reason) for member in site.nodes]
+            return SiteView(name=name, state="unreachable", nodes=nodes, reason=reason)
+
+
+async def _answers(asked: Sequence[tuple[str, Awaitable[_Found]]]) -> tuple[list[_Found], list[str]]:
+    """(answers, names of those that did not answer)."""
+    results = await asyncio.gather(*(call for _, call in asked), return_exceptions=True)
+    found: list[_Found] = []
+    silent: list[str] = []
+    for (name, _), result in zip(asked, results, strict=True):
+        if isinstance(result, NovaCronError):
+            silent.append(name)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            found.append(result)
+    return found, silent
+
+
+def _rank(state: str) -> int:
+    return _RANK.index(state) if state in _RANK else len(_RANK)
+
+
+def _unknown(member: Member, site: str, reason: str) -> NodeFacts:
+    return NodeFacts(
+        node=member.name,
+        site=site,
+        state="down",
+        address=member.address,
+        cpus=0,
+        cpu_model="",
+        arch="",
+        memory_mib=0,
+        free_mib=0,
+        guests=0,
+        warnings=[reason],
+    )

@@ -1,0 +1,40 @@
+"""How a job looks from outside."""
+
+from actors.errors import error_from
+from actors.migration.messages import JobView, Progress
+from actors.migration.states import PAST_NO_RETURN, Job, State
+
+
+def view(job: Job, progress: Progress) -> JobView:
+    """The job as callers see it."""
+    error = error_from(job.error, job.error_fields) if job.error else None
+    message = str(error) if error else job.note
+    if error and not job.ended and job.note:
+        message = f"{error} Now: {job.note}"
+    if job.state is State.CANCELLED:
+        message = "Cancelled by request; the guest stayed where it was."
+    return JobView(
+        id=job.id,
+        guest=job.guest,
+        source=job.source,
+        target=job.target,
+        state=job.state,
+        created_at=job.created_at,
+        ended_at=job.ended_at,
+        pause_ms=pause_ms(job),
+        total_s=job.ended_at - job.created_at if job.ended else -1.0,
+        owner=job.target if job.state in PAST_NO_RETURN else job.source,
+        error=job.error,
+        error_fields=job.error_fields,
+        message=message,
+        next_step=error.next_step if error else "",
+        placement_reason=job.placement_reason,
+        progress=progress,
+    )
+
+
+def pause_ms(job: Job) -> float:
+    """From the source's STOP to the target's RESUME, -1 while unknown (or when the nodes' clocks make it negative)."""
+    if not (job.stopped_at and job.resumed_at) or job.resumed_at < job.stopped_at:
+        return -1.0
+    return (job.resumed_at - job.stopped_at) * 1000
