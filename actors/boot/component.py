@@ -23,6 +23,7 @@ class Component:
         start: called with the values of `needs` by name, returns this component's value (or None). It either succeeds
             or leaves nothing behind: a component whose start failed is not stopped. It may be cancelled.
         needs: names of the components that must be up before.
+        after: names of components that it waits for and can do without: they must be up, or have been given up, before.
         criticality: what a failed start means. ``critical``: everything started is stopped again. ``degraded``: tried
             again after 1, 2 and 4 s, then the node goes on without. ``warning``: the node goes on without at once.
         health: called with the value; raises when the component is not well.
@@ -34,6 +35,7 @@ class Component:
     phase: Phase
     start: Callable[[Mapping[str, Any]], Awaitable[Any]]
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     criticality: Criticality = "critical"
     health: Callable[[Any], Awaitable[None]] = _nothing_to_do
     stop: Callable[[Any], Awaitable[None]] = _nothing_to_do

@@ -1,7 +1,7 @@
 """The order of a node's start, without any I/O: events in, instructions out.
 
-A component starts as soon as its own needs are up; phases are no barriers, they only say who may need whom and how far
-the start is. Times are seconds since the start began and are brought by the events.
+A component starts as soon as what it needs is up and what it comes after is settled. Phases are no barriers: they only
+say who may need whom, and how far the start is. Times are seconds since the start began; the events bring them.
 """
 
 from collections.abc import Sequence
@@ -247,7 +247,7 @@ def _sorted(components: Sequence[Component]) -> TopologicalSorter[str]:
     faults = [(component.name, fault) for component in components for fault in _faults(component, by_name)] + [
         (c.name, "its name is taken twice") for c in components if by_name[c.name] is not c
     ]
-    sorter = TopologicalSorter({component.name: component.needs for component in components})
+    sorter = TopologicalSorter({component.name: (*component.needs, *component.after) for component in components})
     try:
         sorter.prepare()
     except CycleError as error:
@@ -262,7 +262,7 @@ def _sorted(components: Sequence[Component]) -> TopologicalSorter[str]:
 
 def _faults(component: Component, by_name: dict[str, Component]) -> list[str]:
     found = []
-    for need in component.needs:
+    for need in (*component.needs, *component.after):
         if need not in by_name:
             found.append(f"needs {need!r}, which does not exist")
         elif PHASES.index(by_name[need].phase) > PHASES.index(component.phase):

@@ -129,6 +129,19 @@ def test_what_needs_a_missing_component_is_skipped_through_the_graph() -> None:
     assert [c.state for c in engine.status(2.0).components] == ["failed", "skipped", "skipped", "up"]
 
 
+def test_what_only_comes_after_a_component_waits_for_it_and_can_go_without() -> None:
+    last = Component(name="last", phase="post-init", after=("a", "b"), start=_start)
+    engine = Engine([part("a", criticality="degraded"), part("b"), last])
+    engine.begin()
+    assert engine.handle(Started("b", 0.5)) == []
+    for at in (1.0, 2.0, 3.0):
+        assert isinstance(engine.handle(Failed("a", "busy", at))[0], RetryAfter)
+        engine.handle(RetryDue("a", at))
+    assert engine.handle(Failed("a", "busy", 4.0)) == [GoOnWithout("a", "busy"), Start("last")]
+    with pytest.raises(BootFailed, match="needs 'nope', which does not exist"):
+        Engine([Component(name="last", phase="core", after=("nope",), start=_start)])
+
+
 def test_a_critical_component_that_lacks_a_need_halts() -> None:
     engine = Engine([part("z"), part("a", criticality="warning"), part("b", "a")])
     engine.begin()
