@@ -38,7 +38,8 @@ def _api(config: Config, status: Callable[[], BootStatus]) -> list[Component]:
         up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         server = asyncio.create_task(serve(app, config.api.host, config.api.port, started=up))
         async with asyncio.timeout(_UP_S):
-            await asyncio.wait({server, up}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {server, up}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if server.done():
             server.result()
         return server

@@ -1,0 +1,56 @@
+"""``novacron``: every command's name and place."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli import ca, cluster, config, demo, guests, lab, migrate, migrations, node
+from api.cli.context import Options
+from api.cli.group import Benchmarks, Commands
+from api.cli.output import say
+
+app = typer.Typer(
+    cls=Commands,
+    name="novacron",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Moves running QEMU/KVM guests between hosts and sites.",
+)
+app.add_typer(guests.app, name="guest")
+app.command("migrate")(migrate.migrate)
+app.add_typer(migrations.app, name="migrations")
+app.command("nodes")(cluster.nodes)
+app.command("links")(cluster.links)
+app.command("status")(cluster.status)
+app.add_typer(config.app, name="config")
+app.add_typer(node.app, name="node")
+app.add_typer(ca.app, name="ca")
+app.add_typer(lab.app, name="lab")
+app.add_typer(typer.Typer(cls=Benchmarks, help="Measurements beside named rivals."), name="bench")
+app.command("demo")(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"novacron {version('novacron')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    url: Annotated[str, typer.Option(help="The API's URL, or NOVACRON_URL; a running lab is found without.")] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the API's token, or NOVACRON_TOKEN, NOVACRON_TOKEN_FILE.")
+    ] = None,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options of every command that talks to the API."""
+    context.obj = Options(url, token_file)
+
+
+def main() -> None:
+    """Entry point of the `novacron` program."""
+    app()
