@@ -13,7 +13,8 @@ _MIB = 1 << 20
 def lab_spec(name: str, kind: str, memory_mib: int, load: str, cache_mib: int, data_mib: int) -> GuestSpec:
     """A guest of the lab: `kind` of workload under `load`, with `cache_mib` of files in its page cache.
 
-    `data_mib` is the size of a disk of its own, 0 for none. Builds the guests' images on this machine if they are not there yet.
+    `data_mib` is the size of a disk of its own, 0 for none. Builds the guests' images on this
+    machine if they are not there yet.
 
     Raises:
         BadRequest: the kind, the load or the memory can't be.
