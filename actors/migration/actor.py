@@ -6,12 +6,14 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.errors import BadRequest, JobUnknown
-from actors.hypervisor.messages import GuestInfo, Guests
+from actors.errors import BadRequest, JobUnknown, Refused
+from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
 from actors.migration.guests import Keeper
 from actors.migration.messages import (
+    CheckTarget,
     CreateGuestAnywhere,
+    EndTarget,
     EventsQuery,
     GuestAction,
     GuestQuery,
@@ -22,10 +24,13 @@ from actors.migration.messages import (
     JobView,
     Links,
     MoveRequest,
+    Receive,
     Scope,
     Sites,
+    TargetJob,
 )
 from actors.migration.preflight import Preflight
+from actors.migration.receiver import TARGET_READ_S, Receiver
 from actors.migration.remotes import Calls, Remotes
 from actors.migration.sampler import Sampler
 from actors.migration.survey import Survey
@@ -43,8 +48,9 @@ class MigrationManager(Service):
         calls = calls or Directory(config.node.name, config.topology)
         self._remotes = Remotes(calls, config.migration.call_s)
         self._survey = Survey(self._remotes)
-        preflight = Preflight(self._remotes, self._survey)
-        self._desk = Desk(config, self._remotes, preflight)
+        self._receiver = Receiver(self._remotes, config.migration.prepare_s)
+        preflight = Preflight(self._remotes, self._survey, self._receiver)
+        self._desk = Desk(config, self._remotes, preflight, self._receiver)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._sampler = Sampler(self._remotes, self._survey)
         self._sampling: asyncio.Task[None] | None = None
@@ -120,6 +126,34 @@ class MigrationManager(Service):
         if site:
             return await self._remotes.manager(site, "cancel", request, JobView)
         return await self._desk.cancel(request.id)
+
+    # -- the target's half of a move that another site leads ------------------------------------------------------
+
+    @exposed(to_peers=True)
+    async def check_target(self, caller: Caller, request: CheckTarget) -> Empty:  # noqa: ARG002
+        """May this guest come to a node of this site?"""
+        await self._receiver.ours(request.target).check(request)
+        return Empty()
+
+    @exposed(to_peers=True)
+    async def receive(self, caller: Caller, request: Receive) -> Empty:
+        """Get a node of this site ready for a guest of the caller's site."""
+        source = self._remotes.calls.topology.site_of(request.source)
+        if source is None or source.name != caller.site:
+            raise Refused(detail=f"{request.source} is no node of the calling site {caller.site}")
+        await self._receiver.ours(request.target).receive(request)
+        return Empty()
+
+    @exposed(to_peers=True)
+    async def target_status(self, caller: Caller, request: TargetJob) -> MoveStatus:  # noqa: ARG002
+        """The move as the target's hypervisor has it."""
+        return await self._receiver.ours(request.target).status(request, TARGET_READ_S)
+
+    @exposed(to_peers=True)
+    async def end_target(self, caller: Caller, request: EndTarget) -> Empty:  # noqa: ARG002
+        """End a job at a node of this site."""
+        await self._receiver.ours(request.target).end(request)
+        return Empty()
 
     # -- what there is ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from actors.migration.executor import Runner, refuse_past_no_return
 from actors.migration.journal import Journal
 from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, Progress
 from actors.migration.preflight import Preflight
+from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan, Saga
 from actors.migration.states import Deadlines, Job, Side
@@ -37,9 +38,10 @@ class Desk:
         config: deadlines and where the journal lies.
         remotes: the actors.
         preflight: clears each request.
+        receiver: reaches the target's half of a move.
     """
 
-    def __init__(self, config: Config, remotes: Remotes, preflight: Preflight) -> None:
+    def __init__(self, config: Config, remotes: Remotes, preflight: Preflight, receiver: Receiver) -> None:
         limits = config.migration
         self._deadlines = Deadlines(
             begin_s=limits.begin_s,
@@ -52,6 +54,7 @@ class Desk:
         )
         self._remotes = remotes
         self._preflight = preflight
+        self._receiver = receiver
         self._journal = Journal(Path(config.node.state_dir) / JOURNAL_FILE)
         self._runners: dict[str, Runner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,7 +199,7 @@ class Desk:
     # -- running ------------------------------------------------------------------------------------------------
 
     def _run(self, job: Job, plan: Plan | None, first: Callable[[float], Event]) -> Runner:
-        saga = Saga(self._remotes, plan, self._deadlines.prepare_s)
+        saga = Saga(self._remotes, plan, self._receiver.of(job.target))
         runner = Runner(job, saga, self._journal, self._deadlines, self._forecast, self._tell)
         self._runners[job.id] = runner
         task = asyncio.create_task(self._keep(runner, first(time.time())), name=job.id)

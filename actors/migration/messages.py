@@ -3,7 +3,7 @@
 import msgspec
 
 from actors.encoding.messages import LayerCount
-from actors.hypervisor.messages import GuestSpec, NodeFacts
+from actors.hypervisor.messages import GuestSpec, GuestXml, NodeFacts
 from actors.transport.messages import LinkState
 
 
@@ -140,6 +140,39 @@ class GuestAction(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     action: str
     grace_s: float = 0.0
+
+
+class CheckTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: may this guest come to `target`? Raises the reason when not."""
+
+    target: str
+    guest: GuestXml
+
+
+class Receive(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: get `target` ready to receive the guest from node `source`. Idempotent per job."""
+
+    job: str
+    source: str
+    target: str
+    guest: GuestXml
+
+
+class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: one job at one of its nodes."""
+
+    job: str
+    guest: str
+    target: str
+
+
+class EndTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: end the job at `target`; with `roll_back` remove what it made there. Idempotent."""
+
+    job: str
+    guest: str
+    target: str
+    roll_back: bool
 
 
 class ForecastView(msgspec.Struct, frozen=True, kw_only=True):

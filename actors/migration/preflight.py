@@ -4,7 +4,8 @@ import msgspec
 
 from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
 from actors.hypervisor.messages import GuestInfo
-from actors.migration.messages import MoveRequest
+from actors.migration.messages import CheckTarget, MoveRequest
+from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan
 from actors.migration.survey import Survey
@@ -24,9 +25,10 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
 class Preflight:
     """Asks the agents, the transport, the predictor and placement."""
 
-    def __init__(self, remotes: Remotes, survey: Survey) -> None:
+    def __init__(self, remotes: Remotes, survey: Survey, receiver: Receiver) -> None:
         self._remotes = remotes
         self._survey = survey
+        self._receiver = receiver
 
     async def clear(self, request: MoveRequest, info: GuestInfo) -> Cleared:
         """The move of the guest `info`, with its target chosen.
@@ -50,7 +52,7 @@ class Preflight:
             raise SameNode(guest=info.name, node=target)
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
         await self._remotes.transport(info.node).connect(target)
-        await self._remotes.agent(target).check_incoming(guest)
+        await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
         streams, link_bytes_per_s = await self._link(info.node, target)
         plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s)
         return Cleared(target=target, plan=plan, placement_reason=reason)

@@ -1,5 +1,6 @@
 """Every call that the manager makes to other actors, typed, in one place."""
 
+from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -8,6 +9,7 @@ from actors.calls.messages import Address, Empty
 from actors.config.schema import Topology
 from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder
 from actors.encoding.messages import Job as CodecJob
+from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
     CheckIncoming,
     CreateGuest,
@@ -27,7 +29,7 @@ from actors.hypervisor.messages import (
 )
 from actors.placement.messages import Place, Placed
 from actors.prediction.messages import Forecast, ForecastQuery, Observe
-from actors.transport.messages import Connect, Expose, Forward, LinksQuery, LinkStates, Tag
+from actors.transport.messages import Connect, Expose, Forward, LinksQuery, LinkState, LinkStates, Tag
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 
@@ -118,7 +120,7 @@ class TransportOf:
 
     async def connect(self, peer: str, streams: int = 0) -> None:
         """Have a live session; raises LinkDown with the reason when there can't be one."""
-        await self._call("connect", Connect(peer=peer, streams=streams), Empty)
+        await self._call("connect", Connect(peer=peer, streams=streams), LinkState)
 
     async def forward(self, request: Forward) -> None:
         """Listen here for a channel to a peer's service."""
@@ -207,3 +209,15 @@ class Remotes:
         """Ask the manager of another site."""
         to = self.calls.central("manager", site)
         return await self.calls.call(to, method, request, response, deadline_s or self.deadline_s)
+
+
+async def all_of(*steps: Awaitable[None]) -> None:
+    """Do every step, one after another, also when one fails; then raise the first error."""
+    first: NovaCronError | None = None
+    for step in steps:
+        try:
+            await step
+        except NovaCronError as error:
+            first = first or error
+    if first is not None:
+        raise first

@@ -5,21 +5,23 @@ from collections.abc import Awaitable
 
 import msgspec
 
-from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder
+from actors.encoding.messages import CodecStats, OpenEncoder
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
     FinishMove,
     GuestXml,
     JobPaths,
     MoveJob,
-    PrepareIncoming,
+    MoveStatus,
     PrepareOutgoing,
     StartMove,
 )
 from actors.migration.events import Do, Reading
-from actors.migration.remotes import Remotes
+from actors.migration.messages import EndTarget, Receive, TargetJob
+from actors.migration.receiver import Target
+from actors.migration.remotes import Remotes, all_of
 from actors.migration.states import Job, State, Step
-from actors.transport.messages import Expose, Forward
+from actors.transport.messages import Forward
 
 # A reading that takes longer is a node that does not answer; it is asked again anyway.
 READ_S = 5.0
@@ -48,15 +50,14 @@ class Saga:
     Args:
         remotes: the actors.
         plan: None for a job found in the journal: it is past the steps that need one, or rolled back.
-        prepare_s: deadline of preparing the target, which may make disks.
+        target: the site of the target node.
     """
 
-    def __init__(self, remotes: Remotes, plan: Plan | None, prepare_s: float) -> None:
+    def __init__(self, remotes: Remotes, plan: Plan | None, target: Target) -> None:
         self._remotes = remotes
         self._plan = plan
-        self._prepare_s = prepare_s
+        self._target = target
         self._here: JobPaths | None = None
-        self._there: JobPaths | None = None
 
     async def perform(self, job: Job, do: Do) -> None:
         """Perform one step.
@@ -69,7 +70,8 @@ class Saga:
                 request = PrepareOutgoing(job=job.id, guest=job.guest, target=job.target)
                 self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
             case Step.RECEIVE:
-                await self._receive(job)
+                guest = self._planned().guest
+                await self._target.receive(Receive(job=job.id, source=job.source, target=job.target, guest=guest))
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
@@ -89,27 +91,18 @@ class Saga:
         """Ask the source, and then, unless its answer leaves nothing to ask, the target (in this order: `verdict`)."""
         codec = asyncio.create_task(self._codec(job))
         try:
-            source = await self._reading(job, job.source)
+            agent = self._remotes.agent(job.source, READ_S)
+            source = await _reading(agent.move_status(MoveJob(job=job.id, guest=job.guest)))
             here = source.status
             copying = here is not None and here.outcome == "running" and not here.stopped_at
             ask = not (job.state is State.PERFORM and copying)
-            target = await self._reading(job, job.target) if ask else None
+            there = TargetJob(job=job.id, guest=job.guest, target=job.target)
+            target = await _reading(self._target.status(there, READ_S)) if ask else None
             return Sight(source=source, target=target, codec=await codec)
         finally:
             codec.cancel()
 
-    # -- there ----------------------------------------------------------------------------------------------------
-
-    async def _receive(self, job: Job) -> None:
-        plan = self._planned()
-        request = PrepareIncoming(job=job.id, source=job.source, info=plan.guest.info, xml=plan.guest.xml)
-        there = self._there = await self._remotes.agent(job.target).prepare_incoming(request, self._prepare_s)
-        opening = OpenDecoder(job=job.id, wire_path=there.wire, qemu_path=there.ram)
-        await self._remotes.decoder(job.target).open(opening)
-        transport = self._remotes.transport(job.target)
-        for service, path in (("ram", there.wire), ("libvirt", there.libvirtd), ("nbd", there.nbd)):
-            exposed = Expose(tag=job.id, service=f"{service}:{job.id}", connect_path=path, peer=job.source)
-            await transport.expose(exposed)
+    # -- the way there --------------------------------------------------------------------------------------------
 
     async def _wire(self, job: Job) -> None:
         plan, here = self._planned(), self._here
@@ -139,28 +132,16 @@ class Saga:
     async def _end_source(self, job: Job, *, roll_back: bool, resume: bool) -> None:
         agent = self._remotes.agent(job.source)
         request = FinishMove(job=job.id, guest=job.guest, roll_back=roll_back, resume=resume)
-        await _all_of(
+        await all_of(
             agent.finish_move(request),
             self._remotes.encoder(job.source).close(job.id),
             self._remotes.transport(job.source).close(job.id),
         )
 
     async def _end_target(self, job: Job, *, roll_back: bool) -> None:
-        agent = self._remotes.agent(job.target)
-        await _all_of(
-            agent.finish_move(FinishMove(job=job.id, guest=job.guest, roll_back=roll_back)),
-            self._remotes.decoder(job.target).close(job.id),
-            self._remotes.transport(job.target).close(job.id),
-        )
+        await self._target.end(EndTarget(job=job.id, guest=job.guest, target=job.target, roll_back=roll_back))
 
     # -- looking --------------------------------------------------------------------------------------------------
-
-    async def _reading(self, job: Job, node: str) -> Reading:
-        try:
-            status = await self._remotes.agent(node, READ_S).move_status(MoveJob(job=job.id, guest=job.guest))
-        except NovaCronError as error:
-            return Reading(problem=str(error))
-        return Reading(status=status)
 
     async def _codec(self, job: Job) -> CodecStats | None:
         if job.state not in {State.PERFORM, State.SWITCHOVER, State.FINISH}:
@@ -172,13 +153,8 @@ class Saga:
             return None
 
 
-async def _all_of(*steps: Awaitable[None]) -> None:
-    """Do every step, one after another, also when one fails; then raise the first error."""
-    first: NovaCronError | None = None
-    for step in steps:
-        try:
-            await step
-        except NovaCronError as error:
-            first = first or error
-    if first is not None:
-        raise first
+async def _reading(asked: Awaitable[MoveStatus]) -> Reading:
+    try:
+        return Reading(status=await asked)
+    except NovaCronError as error:
+        return Reading(problem=str(error))

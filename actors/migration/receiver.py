@@ -1,0 +1,126 @@
+"""The target's half of a move: done by the manager of the target's site, for whichever site leads the move.
+
+So the site that leads names a job and a node, never a socket or a file of another site's host, and a step there costs
+one call over the WAN.
+"""
+
+from typing import Protocol
+
+from actors.calls.messages import Empty
+from actors.encoding.messages import OpenDecoder
+from actors.errors import NodeUnknown
+from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
+from actors.migration.messages import CheckTarget, EndTarget, Receive, TargetJob
+from actors.migration.remotes import Remotes, all_of
+from actors.transport.messages import Expose
+
+# The manager asking from the other side waits a little longer than this one does for its own agent.
+TARGET_READ_S = 3.5
+
+
+class Target(Protocol):
+    """What can be asked of the target's half; each method raises what went wrong there."""
+
+    async def check(self, request: CheckTarget) -> None: ...
+    async def receive(self, request: Receive) -> None: ...
+    async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus: ...
+    async def end(self, request: EndTarget) -> None: ...
+
+
+class Receiver:
+    """Finds the half of a target node: our own actors in this site, else the manager of its site.
+
+    Args:
+        remotes: the actors.
+        prepare_s: deadline of preparing a node, which may make disks.
+    """
+
+    def __init__(self, remotes: Remotes, prepare_s: float) -> None:
+        self._remotes = remotes
+        self._here = Here(remotes, prepare_s)
+        self._prepare_s = prepare_s
+
+    def of(self, node: str) -> Target:
+        """The half of `node`, of whichever site."""
+        site = self._remotes.calls.topology.site_of(node)
+        if site is None:
+            raise NodeUnknown(node=node)
+        if site.name == self._remotes.calls.site:
+            return self._here
+        return Elsewhere(self._remotes, site.name, self._prepare_s)
+
+    def ours(self, node: str) -> Target:
+        """The half of `node`, which must be of this site: nothing is passed on to a third one.
+
+        Raises:
+            NodeUnknown: it is not.
+        """
+        site = self._remotes.calls.topology.site_of(node)
+        if site is None or site.name != self._remotes.calls.site:
+            raise NodeUnknown(node=node)
+        return self._here
+
+
+class Here:
+    """Target nodes of this site."""
+
+    def __init__(self, remotes: Remotes, prepare_s: float) -> None:
+        self._remotes = remotes
+        self._prepare_s = prepare_s
+
+    async def check(self, request: CheckTarget) -> None:
+        """Raises what speaks against the guest's coming."""
+        await self._remotes.agent(request.target).check_incoming(request.guest)
+
+    async def receive(self, request: Receive) -> None:
+        """Prepare the agent, open the decoder, and let the source reach the job's three sockets."""
+        node, guest = request.target, request.guest
+        prepare = PrepareIncoming(job=request.job, source=request.source, info=guest.info, xml=guest.xml)
+        paths = await self._remotes.agent(node).prepare_incoming(prepare, self._prepare_s)
+        opening = OpenDecoder(job=request.job, wire_path=paths.wire, qemu_path=paths.ram)
+        await self._remotes.decoder(node).open(opening)
+        transport = self._remotes.transport(node)
+        for service, path in (("ram", paths.wire), ("libvirt", paths.libvirtd), ("nbd", paths.nbd)):
+            name = f"{service}:{request.job}"
+            exposed = Expose(tag=request.job, service=name, connect_path=path, peer=request.source)
+            await transport.expose(exposed)
+
+    async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
+        """The move as the target's hypervisor has it."""
+        agent = self._remotes.agent(request.target, deadline_s)
+        return await agent.move_status(MoveJob(job=request.job, guest=request.guest))
+
+    async def end(self, request: EndTarget) -> None:
+        """End the job in the agent, the decoder and the transport."""
+        node = request.target
+        finish = FinishMove(job=request.job, guest=request.guest, roll_back=request.roll_back)
+        await all_of(
+            self._remotes.agent(node).finish_move(finish),
+            self._remotes.decoder(node).close(request.job),
+            self._remotes.transport(node).close(request.job),
+        )
+
+
+class Elsewhere:
+    """Target nodes of another site, through its manager."""
+
+    def __init__(self, remotes: Remotes, site: str, prepare_s: float) -> None:
+        self._remotes = remotes
+        self._site = site
+        self._prepare_s = prepare_s
+
+    async def check(self, request: CheckTarget) -> None:
+        """See `Here`."""
+        await self._remotes.manager(self._site, "check_target", request, Empty)
+
+    async def receive(self, request: Receive) -> None:
+        """See `Here`."""
+        await self._remotes.manager(self._site, "receive", request, Empty, self._prepare_s)
+
+    async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
+        """See `Here`."""
+        return await self._remotes.manager(self._site, "target_status", request, MoveStatus, deadline_s)
+
+    async def end(self, request: EndTarget) -> None:
+        """See `Here`."""
+        await self._remotes.manager(self._site, "end_target", request, Empty)
