@@ -13,7 +13,7 @@ from typing import Protocol
 from actors.errors import StreamCorrupt
 from actors.transport.frames import Frame, FrameParser, encode
 from actors.transport.link_meter import TcpCounters
-from actors.transport.sockets import tcp_counters
+from actors.transport.sockets import reason_of, tcp_counters
 
 _READS_PER_TURN = 16
 _WRITES_PER_TURN = 16
@@ -111,7 +111,7 @@ class Connection:
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return True
             except OSError as error:
-                self.close(f"writing failed: {error.strerror or error}")
+                self.close(f"writing failed: {reason_of(error)}")
                 return False
         return True
 
@@ -146,7 +146,7 @@ class Connection:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
-                self.close(f"reading failed: {error.strerror or error}")
+                self.close(f"reading failed: {reason_of(error)}")
                 return
             if not count:
                 self.close("closed by the peer")

@@ -25,7 +25,7 @@ from actors.transport.handshake import (
 )
 from actors.transport.peer_session import PeerSession
 from actors.transport.server import HANDSHAKE_S, read_handshake
-from actors.transport.sockets import tls_handshake, tls_send, tune
+from actors.transport.sockets import reason_of, tls_handshake, tls_send, tune
 
 log = structlog.get_logger()
 _BACKOFF_FIRST_S = 0.1
@@ -72,18 +72,16 @@ class Dialer:
             SessionUnknown: only with `resume`.
         """
         own = self._config.node.name
-        connection = None
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 connection = await self._connect(peer)
                 return await self._greet(connection, peer, session, resume=resume)
-        except (OSError, StreamCorrupt, TimeoutError) as error:
-            _close(connection)
-            reason = f"no answer within {HANDSHAKE_S:g} s" if isinstance(error, TimeoutError) else str(error)
-            raise LinkDown(node=own, peer=peer, reason=reason) from error
-        except BaseException:
-            _close(connection)
-            raise
+        except TimeoutError as error:
+            raise LinkDown(node=own, peer=peer, reason=f"no answer within {HANDSHAKE_S:g} s") from error
+        except OSError as error:
+            raise LinkDown(node=own, peer=peer, reason=reason_of(error)) from error
+        except StreamCorrupt as error:
+            raise LinkDown(node=own, peer=peer, reason=str(error)) from error
 
     async def keep(self, session: PeerSession) -> None:
         """Keep `session` at its wanted number of connections until it is over.
@@ -117,10 +115,10 @@ class Dialer:
             session.give_up(f"{session.peer} does not know the session any more")
             return False
         except NovaCronError as error:
-            session.why_down = str(error)
+            session.why_down = str(error.fields.get("reason", error))
             return False
         if session.is_over or dialled.version != session.version:
-            _close(dialled.tls)
+            dialled.tls.close()
             return False
         session.attach(dialled.tls, dialled.parser)
         return True
@@ -171,8 +169,3 @@ def _raise_refusal(peer: str, refuse: Refuse, *, resume: bool) -> None:
     if refuse.code == Refusal.SESSION_UNKNOWN and resume:
         raise SessionUnknown(refuse.reason)
     raise PeerRefused(peer=peer, reason=f"it says: {refuse.reason[:300]}")
-
-
-def _close(connection: socket.socket | None) -> None:
-    if connection is not None:
-        connection.close()

@@ -15,6 +15,7 @@ import structlog
 
 from actors.errors import BadRequest
 from actors.transport.channel_stream import ByteStream, ChannelReset
+from actors.transport.sockets import reason_of
 
 log = structlog.get_logger()
 CONNECT_S = 5.0
@@ -74,7 +75,7 @@ async def join(local: socket.socket, stream: ByteStream, chunk_bytes: int) -> No
         stream.reset(str(reset))
         log.debug("channel reset", reason=str(reset))
     except OSError as error:
-        stream.reset(f"local end failed: {error.strerror or error}")
+        stream.reset(f"local end failed: {reason_of(error)}")
     except asyncio.CancelledError:
         stream.reset("closed")
         raise

@@ -15,6 +15,7 @@ from actors.transport.forward import connect_unix, join, listen_unix
 from actors.transport.messages import Expose, Forward
 from actors.transport.peer_session import PeerSession
 from actors.transport.schedule import PRIORITIES
+from actors.transport.sockets import accept_all
 
 log = structlog.get_logger()
 OPEN_S = 10.0
@@ -55,7 +56,11 @@ class Forwards:
             raise Conflict(detail=f"{order.listen_path} already leads to {existing.forward.service}")
         assert 0 <= order.priority < PRIORITIES
         listener = listen_unix(order.listen_path)
-        task = asyncio.create_task(self._accept(order, listener))
+
+        def take(local: socket.socket, _: str) -> None:
+            self._run(order.tag, self._open(order, local))
+
+        task = asyncio.create_task(accept_all(listener, take))
         self._listening[order.listen_path] = _Listening(order, listener, task)
 
     def expose(self, order: Expose) -> None:
@@ -107,13 +112,6 @@ class Forwards:
         entry.listener.close()
         with contextlib.suppress(OSError):
             Path(entry.forward.listen_path).unlink()
-
-    async def _accept(self, order: Forward, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            local, _ = await loop.sock_accept(listener)
-            local.setblocking(False)
-            self._run(order.tag, self._open(order, local))
 
     async def _open(self, order: Forward, local: socket.socket) -> None:
         try:

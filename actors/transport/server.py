@@ -13,7 +13,7 @@ from actors.transport.credentials import Credentials
 from actors.transport.frames import Frame, FrameParser
 from actors.transport.handshake import Hello, Refuse, Welcome, decode_message, encode_message, judge_hello
 from actors.transport.peer_session import PeerSession
-from actors.transport.sockets import listen, tls_handshake, tls_receive, tls_send, tune
+from actors.transport.sockets import accept_all, listen, reason_of, tls_handshake, tls_receive, tls_send, tune
 
 log = structlog.get_logger()
 HANDSHAKE_S = 5.0
@@ -66,7 +66,7 @@ class Server:
         member = self._config.topology.member(self._config.node.name)
         assert member is not None, "validated with the configuration"
         self._listener = await listen(member.port, _BIND_S)
-        self._task = asyncio.create_task(self._accept(self._listener))
+        self._task = asyncio.create_task(accept_all(self._listener, self._take))
         log.info("transport listens", port=member.port)
 
     async def stop(self) -> None:
@@ -78,22 +78,14 @@ class Server:
         if self._listener is not None:
             self._listener.close()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, address = await loop.sock_accept(listener)
-            except OSError as error:  # out of descriptors, or reset before it was taken
-                log.warning("accept failed", reason=error.strerror)
-                await asyncio.sleep(0.1)
-                continue
-            if len(self._greeting) >= UNKNOWN_MAX:
-                connection.close()
-                self._refused(address[0], f"{UNKNOWN_MAX} others are still unknown")
-                continue
-            task = asyncio.create_task(self._greet(connection, address[0]))
-            self._greeting.add(task)
-            task.add_done_callback(self._greeting.discard)
+    def _take(self, connection: socket.socket, address: str) -> None:
+        if len(self._greeting) >= UNKNOWN_MAX:
+            connection.close()
+            self._refused(address, f"{UNKNOWN_MAX} others are still unknown")
+            return
+        task = asyncio.create_task(self._greet(connection, address))
+        self._greeting.add(task)
+        task.add_done_callback(self._greeting.discard)
 
     async def _greet(self, connection: socket.socket, address: str) -> None:
         try:
@@ -101,7 +93,7 @@ class Server:
             tls = self._credentials.server.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         except OSError as error:
             connection.close()
-            self._refused(address, str(error))
+            self._refused(address, reason_of(error))
             return
         admitted = False
         try:
@@ -110,7 +102,9 @@ class Server:
                 admitted = await self._hear(tls)
         except TimeoutError:
             self._refused(address, f"no handshake within {HANDSHAKE_S:g} s")
-        except (OSError, NovaCronError) as error:
+        except OSError as error:
+            self._refused(address, reason_of(error))
+        except NovaCronError as error:
             self._refused(address, str(error))
         finally:
             if not admitted:

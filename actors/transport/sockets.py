@@ -1,14 +1,20 @@
 """What is asked of the kernel about TCP sockets, and the TLS handshake on a non-blocking one."""
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
 from collections.abc import Callable
 
+import structlog
+
 from actors.config.schema import Transport
 from actors.errors import Failed
 from actors.transport.link_meter import TcpCounters
+
+log = structlog.get_logger()
+_ACCEPT_PAUSE_S = 0.1
 
 # include/uapi/linux/tcp.h and netinet/tcp.h; Python 3.11 does not name them all.
 _TCP_NOTSENT_LOWAT = 25
@@ -48,6 +54,15 @@ def tcp_counters(connection: socket.socket) -> TcpCounters:
     )
 
 
+def reason_of(error: OSError) -> str:
+    """What went wrong, in words that an operator knows."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error) or type(error).__name__
+    return os.strerror(error.errno)
+
+
 async def listen(port: int, wait_s: float) -> socket.socket:
     """A listening socket on every address of this host, IPv6 and IPv4.
 
@@ -68,11 +83,42 @@ async def listen(port: int, wait_s: float) -> socket.socket:
                 listener = socket.create_server(("", port), backlog=128)
         except OSError as error:
             if loop.time() > until:
-                raise Failed(detail=f"transport can't listen on port {port}: {error.strerror}") from error
+                raise Failed(detail=f"transport can't listen on port {port}: {reason_of(error)}") from error
             await asyncio.sleep(0.1)
             continue
         listener.setblocking(False)
         return listener
+
+
+async def accept_all(listener: socket.socket, take: Callable[[socket.socket, str], None]) -> None:
+    """Hand every connection of a non-blocking listener to `take`, with its remote address ('' for UNIX), until cancelled.
+
+    Not with ``loop.sock_accept``: cancelled at the wrong moment it loses a connection that it has already taken.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_readable() -> None:
+        try:
+            connection, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            failed.set_exception(error)
+            loop.remove_reader(listener)
+            return
+        connection.setblocking(False)
+        take(connection, address[0] if address else "")
+
+    while True:
+        failed: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(listener, on_readable)
+        try:
+            await failed
+        except OSError as error:  # no descriptors left, most likely: others will close some
+            log.warning("accept failed", reason=reason_of(error))
+        finally:
+            loop.remove_reader(listener)
+        await asyncio.sleep(_ACCEPT_PAUSE_S)
 
 
 async def tls_handshake(tls: ssl.SSLSocket) -> None:

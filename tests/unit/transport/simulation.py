@@ -131,6 +131,7 @@ class Simulation:
             self.sides[end].engine.receive(incoming.frames.popleft())
         self.sides[end].connections.remove(connection)
         self.sides[end].engine.connection_down(connection)
+        self.sides[end].collect()
 
     def carry(self, end: int, side: Side) -> None:
         for connection in side.connections:

@@ -1,0 +1,236 @@
+"""Sessions over real TLS sockets: conformance, lost connections, cuts, restarts, NAT."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from actors.errors import LinkDown, NodeUnknown
+from actors.transport.channel_stream import ByteStream, ChannelReset, ChannelStream
+from actors.transport.hub import Hub
+from tests.kits.byte_stream import check, read_all
+from tests.kits.relay import Relay, relay_to
+from tests.unit.transport.nodes import FAST, Lab, running, session_of, until
+
+
+@asynccontextmanager
+async def relayed(lab: Lab, bytes_per_s: int = 0) -> AsyncIterator[tuple[Hub, Hub, Relay]]:
+    """Node a reaches b through a relay."""
+    async with relay_to(lab.ports["b"], bytes_per_s) as relay:
+        lab.reach["a"] = 1  # only a can dial, or b would heal a cut past the relay
+        b = lab.hub("b")
+        lab.reach["b"] = relay.port
+        a = lab.hub("a")
+        async with running(a, b):
+            yield a, b, relay
+
+
+async def channel_pair(a: Hub, b: Hub, priority: int = 2) -> tuple[ChannelStream, ChannelStream]:
+    """A channel from a to b, caught before it reaches the forwards of b."""
+    session = await a.session_to("b", 10)
+    far: asyncio.Future[ChannelStream] = asyncio.get_running_loop().create_future()
+    session_of(b, "a")._on_channel = lambda _session, stream, _service: far.set_result(stream)
+    near = session.open("test", priority)
+    return near, await far
+
+
+async def test_channels_are_byte_streams(lab: Lab) -> None:
+    @asynccontextmanager
+    async def make() -> AsyncIterator[tuple[ByteStream, ByteStream]]:
+        a, b = lab.hub("a"), lab.hub("b")
+        async with running(a, b):
+            yield await channel_pair(a, b)
+
+    await check(make)
+
+
+async def test_channels_are_byte_streams_while_connections_keep_dying(lab: Lab) -> None:
+    @asynccontextmanager
+    async def make() -> AsyncIterator[tuple[ByteStream, ByteStream]]:
+        async with relayed(lab) as (a, b, relay):
+            pair = await channel_pair(a, b)
+            killer = asyncio.create_task(_kill_often(relay))
+            yield pair
+            killer.cancel()
+
+    await check(make)
+
+
+async def _kill_often(relay: Relay) -> None:
+    while True:
+        await asyncio.sleep(0.05)
+        if relay.connections:
+            relay.kill_one()
+
+
+async def test_one_killed_connection_costs_only_what_it_carried(lab: Lab) -> None:
+    async with relayed(lab) as (a, b, relay):
+        await a.connect("b", 4)
+        near, far = await channel_pair(a, b)
+        data = random.Random(3).randbytes(6_000_000)
+        reading = asyncio.create_task(read_all(far))
+        sending = asyncio.create_task(near.send(data))
+        await until(lambda: relay.carried_bytes["there"] > 1_000_000)
+        relay.freeze()  # so that the killed connection certainly carries something
+        await until(lambda: all(c.waits_for_network for c in session_of(a, "b").connections.values()) or sending.done())
+        relay.kill_one()
+        relay.thaw()
+        await sending
+        near.end()
+        assert await reading == data
+        session = session_of(a, "b")
+        await until(lambda: len(session.connections) == 4)
+        assert 0 < session.resent_bytes < FAST.channel_window_bytes
+        assert session.reconnects == 1
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_transfer_survives_a_cut_of_all_connections(lab: Lab, silent: bool) -> None:
+    async with relayed(lab) as (a, b, relay):
+        near, far = await channel_pair(a, b)
+        data = random.Random(4).randbytes(3_000_000)
+        reading = asyncio.create_task(read_all(far))
+        sending = asyncio.create_task(near.send(data))
+        await until(lambda: relay.carried_bytes["there"] > 500_000)
+        relay.freeze()
+        if silent:
+            await until(lambda: not session_of(a, "b").is_up)  # noticed by its silence
+            relay.cut()
+            relay.thaw()
+        else:
+            relay.cut()
+            relay.thaw()
+            await until(lambda: not session_of(a, "b").is_up)
+        (state,) = a.links(0)
+        assert state.state == "connecting"
+        relay.mend()
+        await sending
+        near.end()
+        assert await reading == data
+        (state,) = a.links(0)
+        assert state.state == "up"
+        assert state.reconnects >= 1
+
+
+async def test_a_session_without_connections_ends_after_resume_s(lab: Lab) -> None:
+    lab.transport = FAST.model_copy(update={"dead_after_s": 0.4, "heartbeat_s": 0.1, "resume_s": 0.6})
+    async with relayed(lab) as (a, b, relay):
+        near, far = await channel_pair(a, b)
+        relay.cut()
+        for stream in (near, far):
+            with pytest.raises(ChannelReset):
+                async with asyncio.timeout(20):
+                    await stream.receive()
+        assert [link.state for link in b.links(0) if link.peer == "a"] == ["down"]
+
+
+async def test_a_restarted_acceptor_ends_the_old_channels_and_takes_a_new_session(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a):
+        async with running(b):
+            near, _ = await channel_pair(a, b)
+            _die(b)
+        async with running(lab.hub("b")):
+            with pytest.raises(ChannelReset, match="does not know"):
+                async with asyncio.timeout(20):
+                    await near.receive()
+            assert (await a.connect("b", 0)).state == "up"
+
+
+async def test_a_restarted_initiator_ends_the_old_channels_of_the_acceptor(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(b):
+        async with running(a):
+            _, far = await channel_pair(a, b)
+            _die(a)
+        async with running(lab.hub("a")):
+            # Nothing makes the new a dial: b finds out by dialling itself.
+            with pytest.raises(ChannelReset, match="does not know"):
+                async with asyncio.timeout(20):
+                    await far.receive()
+
+
+def _die(hub: Hub) -> None:
+    """What kill -9 does to sessions: connections end without a farewell, and nobody redials."""
+    for peer in hub._peers.values():
+        for session in peer.sessions:
+            session.is_over = True
+            for connection in list(session.connections.values()):
+                connection.close("killed")
+        peer.sessions.clear()
+
+
+async def test_a_new_session_of_a_peer_replaces_its_old_one(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(b):
+        async with running(a):
+            _, far = await channel_pair(a, b)
+            _die(a)
+        async with running(again := lab.hub("a")):
+            await again.connect("b", 0)
+            with pytest.raises(ChannelReset):
+                async with asyncio.timeout(20):
+                    await far.receive()
+            assert len(b._peers["a"].sessions) == 1
+
+
+async def test_a_stopped_peer_is_noticed_at_once(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a):
+        async with running(b):
+            near, _ = await channel_pair(a, b)
+        with pytest.raises(ChannelReset, match="stops"):
+            async with asyncio.timeout(20):
+                await near.receive()
+
+
+async def test_the_peers_own_session_is_used_when_it_can_not_be_dialled(lab: Lab) -> None:
+    lab.reach["a"] = 1  # behind NAT: nobody reaches it there
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a, b):
+        with pytest.raises(LinkDown):
+            await b.session_to("a", 0.5)
+        await a.connect("b", 0)
+        state = await b.connect("a", 2)
+        assert state.state == "up"
+        await until(lambda: len(session_of(a, "b").connections) == 2)
+
+
+async def test_the_number_of_streams_follows_the_request(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a, b):
+        assert (await a.connect("b", 0)).streams == FAST.streams
+        assert (await a.connect("b", 7)).streams == 7
+        assert (await a.connect("b", 1)).streams == 1
+        await until(lambda: len(session_of(b, "a").connections) == 1)
+
+
+async def test_unknown_and_absent_peers_are_told_apart(lab: Lab) -> None:
+    a = lab.hub("a")
+    async with running(a):
+        with pytest.raises(NodeUnknown):
+            await a.connect("z", 0)
+        with pytest.raises(NodeUnknown):
+            await a.connect("a", 0)
+        with pytest.raises(LinkDown) as caught:
+            await a.session_to("b", 0.3)
+        assert caught.value.fields["peer"] == "b"
+        assert "refused" in str(caught.value).lower()
+        await until(lambda: [(link.peer, link.state) for link in a.links(0)] == [("b", "down")])
+
+
+async def test_samples_are_taken_each_second(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a, b):
+        near, far = await channel_pair(a, b)
+        reading = asyncio.create_task(read_all(far))
+        await near.send(bytes(2_000_000))
+        near.end()
+        await reading
+        await until(lambda: sum(s.acked_bytes for s in a.links(0)[0].samples) > 2_000_000)
+        sample = a.links(0)[0].samples[-1]
+        assert 0 < sample.rtt_ms < 1000
+        assert 0 <= sample.busy_share <= 1
+        assert not a.links(sample.at)[0].samples
