@@ -15,6 +15,7 @@
 #define SOCKET "/tmp/redis.sock"
 #define VALUE_MAX 8192
 #define BATCH_MAX 32
+#define CHECKS_PER_SLICE 4
 
 static int server = -1;
 static uint32_t *versions;
@@ -140,6 +141,8 @@ void kv_open(const struct options *options) {
     }
 }
 
+struct rotation kv_rotation(void) { return (struct rotation){keys, CHECKS_PER_SLICE}; }
+
 void kv_slice(double elapsed_s) {
     due += rate * elapsed_s;
     if (due > rate * 0.05 + 1) due = rate * 0.05 + 1;
@@ -148,7 +151,7 @@ void kv_slice(double elapsed_s) {
         set_batch(0, count, 1);
         due -= (double)count;
     }
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < CHECKS_PER_SLICE; i++) {
         check_get(sweep);
         sweep = (sweep + 1) % keys;
     }

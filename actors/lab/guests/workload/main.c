@@ -72,6 +72,13 @@ static void tick(uint64_t seq) {
     say(line);
 }
 
+/* By how much `verified` grows while memory and files are checked once, whichever takes longer. */
+static uint64_t checks_for_all(struct rotation memory) {
+    uint64_t slices = memory.per_slice ? (memory.things + memory.per_slice - 1) / memory.per_slice : 0;
+    if (slices < 2 * files_pieces()) slices = 2 * files_pieces();
+    return slices * memory.per_slice + (files_pieces() ? slices / 2 + 1 : 0);
+}
+
 static void run(const struct options *options) {
     uint64_t last = now_ns(CLOCK_MONOTONIC), slice = last, next_tick = last, seq = 0;
     for (;;) {
@@ -106,7 +113,8 @@ int main(void) {
     long cached_mib = files_open("/image", options.cache_mib);
     if (options.key_value) kv_open(&options); else memory_open(&options);
     disk_open(&options);
-    snprintf(line, sizeof line, "nova ready cached_mib=%ld", cached_mib);
+    snprintf(line, sizeof line, "nova ready cached_mib=%ld checks=%llu", cached_mib,
+             (unsigned long long)checks_for_all(options.key_value ? kv_rotation() : memory_rotation()));
     say(line);
     run(&options);
 }

@@ -35,6 +35,8 @@ void memory_open(const struct options *options) {
     if (sweep_step > 64) sweep_step = 64;
 }
 
+struct rotation memory_rotation(void) { return (struct rotation){pages, sweep_step}; }
+
 /* Counters grow in real programs: each word of a random run goes up a little, so the content stays compressible. */
 static void change_page(size_t page) {
     uint64_t pick = next_random(&choice);

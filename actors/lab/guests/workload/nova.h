@@ -29,6 +29,9 @@ struct counters {
 
 extern struct counters counters;
 
+/* What is checked in turn, so many in every slice of 10 ms. */
+struct rotation { uint64_t things, per_slice; };
+
 void corrupt(const char *what, uint64_t where);
 void fatal(const char *what);
 void say(const char *line);
@@ -42,12 +45,15 @@ void fill_structured(uint64_t *words, size_t count, uint64_t seed);
 
 void memory_open(const struct options *options);
 void memory_slice(double elapsed_s);
+struct rotation memory_rotation(void);
 
 long files_open(const char *root, long budget_mib);
 void files_slice(void);
+uint64_t files_pieces(void);
 
 void kv_open(const struct options *options);
 void kv_slice(double elapsed_s);
+struct rotation kv_rotation(void);
 
 void disk_open(const struct options *options);
 void disk_collect(void);
