@@ -1,0 +1,176 @@
+"""What the move tests work with: the session lab's API, real guests and their consoles, and ways to break things."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import psutil
+
+from actors.errors import GuestUnknown, NovaCronError
+from actors.hypervisor.messages import DiskSpec, GuestInfo
+from actors.lab.guests import Load, build, guest_spec
+from actors.lab.guests.watch import Watch
+from actors.lab.lab import Lab
+from actors.migration.messages import CreateGuestAnywhere, JobView, MoveRequest
+from api.cli.client import Client
+from api.cli.guest_spec import IMAGES
+from api.cli.target import Target
+
+ENDED = {"completed", "failed", "cancelled"}
+BOOT_S, MOVE_S, TICKS_S = 240.0, 300.0, 120.0
+_POLL_S = 0.1
+_Value = TypeVar("_Value")
+
+
+def until(what: str, ask: Callable[[], _Value], deadline_s: float) -> _Value:
+    """The first true answer of `ask`, asked again and again for at most `deadline_s` seconds."""
+    end = time.monotonic() + deadline_s
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"{what} did not come true within {deadline_s:g} s; last answer: {answer!r}"
+        os.sched_yield()
+        _pause()
+
+
+def _pause() -> None:
+    # A poll interval, not a wait for something to have happened: `until` decides by the condition alone.
+    signal.sigtimedwait([], _POLL_S)
+
+
+class World:
+    """One lab with NovaCron running, seen as an operator and as a saboteur."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        token = lab.plan.api_token_file.read_text().strip()
+        lead = next(node for node in lab.plan.nodes if node.leads)
+        self.api = Client(Target(url=f"http://{lead.address}:8443", token=token))
+        self.token = token
+        self.url = f"http://{lead.address}:8443"
+
+    def guest(
+        self, name: str, node: str, memory_mib: int = 256, load: str = "32,500,64", cache_mib: int = 64, data_mib: int = 0
+    ) -> Watch:
+        """Create and start a guest on `node`; returns when its workload ticks."""
+        disk = (
+            DiskSpec(target="vdb", path="", format="raw", size_bytes=data_mib << 20, moves=True) if data_mib else None
+        )
+        images = build(IMAGES)
+        spec = guest_spec(name, "memory", memory_mib, Load.parse(load), cache_mib, images, data_disk=disk)
+        console = Path(f"/run/console-{name}.log")
+        files = {one.name: one.run_dir / console.name for one in self.lab.plan.nodes}
+        for file in files.values():
+            file.unlink(missing_ok=True)
+        spec = msgspec.structs.replace(spec, console=str(console))
+        self.api.create_guest(CreateGuestAnywhere(spec=spec, node=node))
+        watch = Watch(name, files, node)
+        watch.until_ticks(5, BOOT_S)
+        return watch
+
+    def remove(self, name: str) -> None:
+        """Stop and delete a guest, wherever it is."""
+        try:
+            self.api.act(name, "stop")
+        except GuestUnknown:
+            return
+        except NovaCronError:
+            pass
+        self.api.delete_guest(name)
+
+    def start_move(self, guest: str, to: str, pause_ms: int = 300) -> JobView:
+        """Ask for a move; the job as accepted."""
+        return self.api.submit(MoveRequest(guest=guest, to=to, pause_ms=pause_ms))
+
+    def wait(self, job: str, deadline_s: float = MOVE_S) -> JobView:
+        """The job when it has ended."""
+        return until(f"the end of {job}", lambda: self._ended(job), deadline_s)
+
+    def wait_state(self, job: str, *states: str, deadline_s: float = MOVE_S) -> JobView:
+        """The job as soon as it is in one of `states`, or has ended."""
+        wanted = set(states) | ENDED
+        return until(f"{job} in {states}", lambda: self._in(job, wanted), deadline_s)
+
+    def wait_copying(self, job: str, wire_bytes: int = 1 << 20) -> JobView:
+        """The job when at least `wire_bytes` of memory have left the encoder; fails if it ends before."""
+
+        def copying() -> JobView | None:
+            view = self._view(job)
+            assert view is None or view.state not in ENDED, f"the move ended too early: {view}"
+            return view if view and view.state == "perform" and view.progress.wire_bytes >= wire_bytes else None
+
+        found = until(f"{job} copying", copying, MOVE_S)
+        assert found is not None
+        return found
+
+    def running_on(self, guest: str) -> list[str]:
+        """The nodes whose libvirt runs this guest now, asked directly, not through NovaCron."""
+        return [node.name for node in self.lab.plan.nodes if self._domain_state(node.name, guest) == "running"]
+
+    def has_domain(self, node: str, guest: str) -> bool:
+        """True when libvirt on `node` knows the guest in any state."""
+        return self._domain_state(node, guest) != ""
+
+    def info(self, guest: str) -> GuestInfo:
+        """The guest as the API shows it."""
+        return self.api.guest(guest)
+
+    # -- sabotage -------------------------------------------------------------------------------------------------
+
+    def pids(self, node: str, title: str) -> list[int]:
+        """Processes in the node's PID namespace whose command line contains `title`."""
+        namespace = os.readlink(f"/proc/{self.lab.node_init_pid(node)}/ns/pid")
+        found = []
+        for process in psutil.process_iter():
+            try:
+                here = os.readlink(f"/proc/{process.pid}/ns/pid") == namespace
+                if here and title in " ".join(process.cmdline()):
+                    found.append(process.pid)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def kill(self, node: str, title: str) -> None:
+        """Kill -9 the one process of `node` that carries `title`."""
+        pids = self.pids(node, title)
+        assert len(pids) == 1, f"{title} on {node}: {pids}"
+        os.kill(pids[0], signal.SIGKILL)
+
+    def kill_stream(self, node: str) -> None:
+        """Break one established TLS connection of the transport on `node` from outside."""
+        listed = self.lab.run(node, ["ss", "-Htn", "state", "established", "( dport = :7443 or sport = :7443 )"])
+        local, peer = listed.splitlines()[0].split()[-2:]
+        assert local.count(":") == 1 and peer.count(":") == 1, listed
+        source, target = local.rsplit(":", 1), peer.rsplit(":", 1)
+        filters = ["src", source[0], "sport", "=", f":{source[1]}", "dst", target[0], "dport", "=", f":{target[1]}"]
+        self.lab.run(node, ["ss", "-K", "-tn", *filters])
+
+    def _ended(self, job: str) -> JobView | None:
+        view = self._view(job)
+        return view if view and view.state in ENDED else None
+
+    def _in(self, job: str, states: set[str]) -> JobView | None:
+        view = self._view(job)
+        return view if view and view.state in states else None
+
+    def _view(self, job: str) -> JobView | None:
+        try:
+            return self.api.job(job)
+        except NovaCronError as error:
+            # The manager may be restarting: that is what some tests do to it.
+            if error.status < 500:
+                raise
+            return None
+
+    def _domain_state(self, node: str, guest: str) -> str:
+        uri = self.lab.node(node).libvirt_uri
+        done = subprocess.run(
+            ["virsh", "-q", "-c", uri, "domstate", guest], capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.stdout.strip()
