@@ -17,6 +17,8 @@ _NODE = (
     "tini", "-s", "--", "sleep", "infinity",
 )  # fmt: skip
 _NODE_NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
+# `nsenter` must fork to enter a PID namespace: what it started must not outlive it.
+_BOUND = ("setpriv", "--pdeathsig", "KILL", "--")
 _POLL_S = 0.02
 _STEP_S = 60.0
 
@@ -69,11 +71,12 @@ class Namespaces:
 
     def run(self, holder: str, argv: Sequence[str], deadline_s: float = _STEP_S, stdin: str = "") -> str:
         """Run `argv` to its end and return its standard output; raises as `run` does."""
-        return run(self.argv(holder, argv), deadline_s, stdin, self.environment(holder))
+        return run(self.argv(holder, [*_BOUND, *argv]), deadline_s, stdin, self.environment(holder))
 
     def popen(self, holder: str, argv: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """Start `argv` as this process's child."""
-        return subprocess.Popen(self.argv(holder, argv), env=self.environment(holder), cwd="/", **options)
+        """Start `argv` as this process's child; killing the child kills `argv`."""
+        command = self.argv(holder, [*_BOUND, *argv])
+        return subprocess.Popen(command, env=self.environment(holder), cwd="/", **options)
 
     def daemon(
         self, holder: str, name: str, argv: Sequence[str], log: Path, extra: Mapping[str, str] | None = None

@@ -9,7 +9,7 @@ from actors.errors import Failed, SetupMissing
 from actors.lab.namespace import run
 from actors.lab.plan import Emulator
 
-_TOOLS = ("ip", "nsenter", "unshare", "setsid", "tini", "mount", "libvirtd", "qemu-system-x86_64")
+_TOOLS = ("ip", "nsenter", "unshare", "setpriv", "setsid", "tini", "mount", "libvirtd", "qemu-system-x86_64")
 _PROBE_S = 10.0
 
 

@@ -1,0 +1,54 @@
+"""What all end-to-end tests share: one lab with NovaCron on every node, lines restored after each test, no leaks."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.errors import NotFound
+from actors.lab.lab import Lab
+from actors.lab.topology import default_topology
+from tests.e2e.traces import traces_of
+
+SESSION_LAB = "e2e"
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder is an end-to-end test; without root there is no lab to run it in."""
+    for item in items:
+        if _HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.e2e)
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="the lab needs root"))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Two sites of one node each, 100 Mbit/s and 50 ms apart, with NovaCron running; built once for all tests."""
+    remove_lab(SESSION_LAB)
+    try:
+        lab = Lab.up(default_topology(SESSION_LAB), depth="novacron")
+        yield lab
+    finally:
+        plan = Lab.load(SESSION_LAB).plan
+        remove_lab(SESSION_LAB)
+    assert traces_of(plan) == [], "the lab left something behind"
+
+
+@pytest.fixture(autouse=True)
+def _restore_lines(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test did to the session lab's lines is undone before the next one."""
+    yield
+    if "lab" in request.fixturenames:
+        request.getfixturevalue("lab").restore_links()
+
+
+def remove_lab(name: str) -> None:
+    """Remove the lab called `name` if an earlier, killed run has left it."""
+    try:
+        Lab.load(name).down()
+    except NotFound:
+        return
