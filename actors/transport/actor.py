@@ -71,50 +71,50 @@ class TransportStreams(Service):
         self._starting.add_done_callback(_log_failure)
 
     @exposed()
-    async def start(self, caller: Caller, request: Empty) -> Empty:
+    async def start(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
         """Answer once the port is served; tries again if that had failed."""
         await self._started()
         return Empty()
 
     @exposed()
-    async def stop(self, caller: Caller, request: Empty) -> Empty:
+    async def stop(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
         """End every session and free the port."""
         await self._hub.stop()
         return Empty()
 
     @exposed()
-    async def connect(self, caller: Caller, request: Connect) -> LinkState:
+    async def connect(self, caller: Caller, request: Connect) -> LinkState:  # noqa: ARG002
         """Have a live session; the answer tells how it stands."""
         await self._started()
         return await self._hub.connect(request.peer, request.streams)
 
     @exposed()
-    async def forward(self, caller: Caller, request: Forward) -> Empty:
+    async def forward(self, caller: Caller, request: Forward) -> Empty:  # noqa: ARG002
         """Lead a UNIX socket here to a service of a peer."""
         await self._started()
         self._hub.forward(request)
         return Empty()
 
     @exposed()
-    async def expose(self, caller: Caller, request: Expose) -> Empty:
+    async def expose(self, caller: Caller, request: Expose) -> Empty:  # noqa: ARG002
         """Lead a service, for one peer only, to a UNIX socket here."""
         await self._started()
         self._hub.expose(request)
         return Empty()
 
     @exposed()
-    async def close(self, caller: Caller, request: Tag) -> Empty:
+    async def close(self, caller: Caller, request: Tag) -> Empty:  # noqa: ARG002
         """End what carries the tag; repeating it is harmless."""
         self._hub.forwards.close(request.tag)
         return Empty()
 
     @exposed()
-    async def links(self, caller: Caller, request: LinksQuery) -> LinkStates:
+    async def links(self, caller: Caller, request: LinksQuery) -> LinkStates:  # noqa: ARG002
         """How every link stands, with its samples."""
         return LinkStates(links=self._hub.links(request.after))
 
     @exposed()
-    async def peer_call(self, caller: Caller, request: PeerCall) -> PeerAnswer:
+    async def peer_call(self, caller: Caller, request: PeerCall) -> PeerAnswer:  # noqa: ARG002
         """Call a service of a peer over the control stream."""
         await self._started()
         return PeerAnswer(reply=await self._hub.call(request))

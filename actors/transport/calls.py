@@ -1,7 +1,7 @@
 """Peer calls: typed messages over a session's control channel, with a deadline on each.
 
-A message is its length (4 bytes, big-endian) and its msgpack. Calls and answers of both directions share the channel and
-overtake each other freely; `id` pairs them.
+A message is its length (4 bytes, big-endian) and its msgpack. Calls and answers of both directions share the channel
+and overtake each other freely; `id` pairs them.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class PeerCalls:
                 return await future
         except TimeoutError as error:
             what = f"{service}.{method} at {self._caller.node}"
-            raise DeadlineExceeded(what=what, deadline_s=deadline_s) from error
+            raise DeadlineExceeded(what=what, deadline_s=round(deadline_s, 3)) from error
         except ChannelReset as error:
             raise LinkDown(node=self._node, peer=self._caller.node, reason=str(error)) from error
         finally:
@@ -133,9 +133,10 @@ class PeerCalls:
             raise StreamCorrupt(reason=f"message of {length} bytes on the control channel")
         raw = await self._exactly(length)
         try:
-            return _decoder.decode(raw)
+            message: Call | Answer | WantStreams = _decoder.decode(raw)
         except (msgspec.ValidationError, msgspec.DecodeError) as error:
             raise StreamCorrupt(reason=f"control message: {error}") from error
+        return message
 
     async def _exactly(self, count: int) -> bytes:
         parts = [self._rest]
@@ -155,12 +156,15 @@ class PeerCalls:
         elif isinstance(message, WantStreams):
             self._on_want(message.streams)
         else:
-            task = asyncio.create_task(self._serve(message))
+            task = asyncio.create_task(self._serve(message, admitted=len(self._serving) < CALLS_MAX))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
 
-    async def _serve(self, call: Call) -> None:
-        reply = await self._reply(call)
+    async def _serve(self, call: Call, *, admitted: bool) -> None:
+        if admitted:
+            reply = await self._reply(call)
+        else:
+            reply = _encode_error(Conflict(detail=f"{self._caller.node} already has {CALLS_MAX} calls under way"))
         if len(reply) > MESSAGE_MAX_BYTES - 64:
             reply = _encode_error(BodyInvalid(detail=f"{call.service}.{call.method} answered {len(reply)} bytes"))
         await self._send(Answer(call.id, reply))
@@ -169,15 +173,13 @@ class PeerCalls:
         deadline_s = min(call.deadline_s, _DEADLINE_MAX_S)
         what = f"{call.service}.{call.method}"
         try:
-            if len(self._serving) > CALLS_MAX:
-                raise Conflict(detail=f"{self._caller.node} already has {CALLS_MAX} calls under way")
             async with asyncio.timeout(deadline_s):
                 return await self._dispatch(self._caller, call.service, call.method, call.body)
         except TimeoutError:
             return _encode_error(DeadlineExceeded(what=what, deadline_s=deadline_s))
         except NovaCronError as error:
             return _encode_error(error)
-        except Exception as error:  # noqa: BLE001  a failing dispatch must be an answer, or the caller waits in vain
+        except Exception as error:  # a failing dispatch must be an answer, or the caller waits in vain
             log.exception("peer call failed", peer=self._caller.node, what=what)
             return _encode_error(NovaCronError(detail=f"{what}: {error!r}"))
 

@@ -12,14 +12,14 @@ from actors.errors import StreamCorrupt
 from actors.transport.frames import CLOSED, HEADER_BYTES, Frame, FrameType
 
 FRAMES_AHEAD_MAX = 8192
-"""Unacknowledged frames of one channel at most, whatever their size: bounds the receiver's list of frames out of order."""
+"""Unacknowledged frames of one channel at most, whatever their size: bounds what the receiver holds out of order."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of one session, in bytes.
 
-    `payload_bytes` of one DATA frame; `window_bytes` this side buffers per channel, unacknowledged when sending and unconsumed
-    when receiving; `peer_window_bytes` the other side buffers; `queue_bytes` accepted from local before the first is sent.
+    `payload_bytes` of one DATA frame; `window_bytes` this side buffers per channel, unacknowledged when sending and
+    unconsumed when receiving; `peer_window_bytes` the other side buffers; `queue_bytes` accepted before they are sent.
     """
 
     payload_bytes: int

@@ -1,8 +1,8 @@
 """One TLS connection of a session: moves frames between the socket and the session's engine.
 
-It reads and writes the non-blocking TLS socket itself instead of through asyncio's TLS transport, for two reasons: asyncio
-would keep up to 64 KiB of encrypted bytes per connection that no urgent frame can overtake, and "the socket can take
-more" is just the moment at which the next frame is chosen. Never more than one write is held here.
+It reads and writes the non-blocking TLS socket itself instead of through asyncio's TLS transport, for two reasons:
+asyncio would keep up to 64 KiB of encrypted bytes per connection that no urgent frame can overtake, and "the socket can
+take more" is just the moment at which the next frame is chosen. Never more than one write is held here.
 """
 
 import asyncio

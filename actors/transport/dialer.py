@@ -55,8 +55,11 @@ class Dialer:
         self._fresh: dict[str, bytes] = {}
 
     def fresh_session(self, peer: str) -> bytes:
-        """Id of the next session to `peer`: the same until one was begun, so that a late HELLO of a failed attempt joins
-        that session instead of replacing it."""
+        """Id of the next session to `peer`.
+
+        It stays the same until one was begun, so that a late HELLO of a failed attempt joins that session instead of
+        replacing it.
+        """
         return self._fresh.setdefault(peer, os.urandom(SESSION_BYTES))
 
     def begun(self, peer: str) -> None:
@@ -87,8 +90,8 @@ class Dialer:
         """Keep `session` at its wanted number of connections until it is over.
 
         The side that was dialled lets the other redial; only when that has not happened for `dead_after_s` it tries one
-        connection itself. Behind NAT that fails and harms nothing; elsewhere it finds out at once that the peer's transport
-        has restarted and forgotten the session.
+        connection itself. Behind NAT that fails and harms nothing; elsewhere it finds out at once that the peer's
+        transport has restarted and forgotten the session.
         """
         settings = self._config.transport
         backoff_s = _BACKOFF_FIRST_S
@@ -117,7 +120,8 @@ class Dialer:
         except NovaCronError as error:
             session.why_down = str(error.fields.get("reason", error))
             return False
-        if session.is_over or dialled.version != session.version:
+        enough = session.initiator and len(session.connections) >= session.streams_wanted
+        if session.is_over or enough or dialled.version != session.version:
             dialled.tls.close()
             return False
         session.attach(dialled.tls, dialled.parser)

@@ -1,7 +1,8 @@
 """UNIX sockets at both ends of a channel: a listener whose connections become channels, and channels that connect.
 
-The transport does not know what the bytes mean. An end of stream is passed on after all data; an end that is gone altogether
-takes the far end with it, so that QEMU and libvirt fail at once instead of waiting for a peer that no longer exists.
+The transport does not know what the bytes mean. An end of stream is passed on after all data; an end that is gone
+altogether takes the far end with it, so that QEMU and libvirt fail at once instead of waiting for a peer that no longer
+exists.
 """
 
 import asyncio

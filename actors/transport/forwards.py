@@ -130,7 +130,9 @@ class Forwards:
         try:
             local = await connect_unix(order.connect_path)
         except (OSError, TimeoutError) as error:
-            log.warning("exposed socket is not there", service=order.service, path=order.connect_path, reason=str(error))
+            log.warning(
+                "exposed socket is not there", service=order.service, path=order.connect_path, reason=str(error)
+            )
             stream.reset(f"nothing answers at {order.service}")
             session.forget(stream)
             return

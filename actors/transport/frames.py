@@ -80,9 +80,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 def encode(frame: Frame, version: int = VERSION) -> bytes:
     """The bytes of `frame`: header, checksum, payload."""
     assert len(frame.payload) <= _LENGTHS[frame.type][1], "senders cut data to size"
-    fields = _FIELDS.pack(
-        MAGIC, version, frame.type, frame.flags, _ZEROS, frame.channel, frame.seq, len(frame.payload)
-    )
+    fields = _FIELDS.pack(MAGIC, version, frame.type, frame.flags, _ZEROS, frame.channel, frame.seq, len(frame.payload))
     digest = xxh3_64(fields)
     digest.update(frame.payload)
     return b"".join((fields, _CHECKSUM.pack(digest.intdigest()), frame.payload))
@@ -91,8 +89,8 @@ def encode(frame: Frame, version: int = VERSION) -> bytes:
 class FrameParser:
     """Cuts the bytes of one connection into frames.
 
-    Read into `space()`, tell `filled(count)`, then iterate `frames()`. Until `agree` only handshake frames of any version
-    pass, because the handshake is what finds the version; afterwards only frames of the agreed version, and none of the handshake's.
+    Read into `space()`, tell `filled(count)`, then iterate `frames()`. Until `agree` only handshake frames pass, of any
+    version, because the handshake is what finds the version; afterwards only other frames, of the agreed version.
     """
 
     def __init__(self) -> None:

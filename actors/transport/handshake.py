@@ -26,7 +26,7 @@ class Refusal(StrEnum):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """`node` wants to join (`resume`) or begin session `session` with node `to`; `window_bytes` it buffers per channel."""
+    """`node` would join (`resume`) or begin session `session` with node `to`; it buffers `window_bytes` a channel."""
 
     session: bytes
     node: str
@@ -89,7 +89,7 @@ def agreed_version(own: int, theirs: int) -> int | None:
 
 
 def identity_problem(topology: Topology, node: str, site: str, claimed: str) -> str:
-    """What is wrong with a peer whose certificate says `node` of `site` and whose HELLO claims `claimed`; '' if nothing."""
+    """What is wrong with a peer: its certificate says `node` of `site`, its HELLO `claimed`; '' if nothing."""
     if claimed != node:
         return f"it calls itself {claimed!r}, its certificate says {node!r}"
     entry = topology.site_of(node)

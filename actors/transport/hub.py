@@ -176,7 +176,7 @@ class Hub:
         return entry
 
     async def _begin(self, peer: str, entry: _Peer) -> None:
-        """Wait for one attempt, shared by all who want the peer; `_admit` cuts it short when the peer comes by itself."""
+        """Wait for one attempt, shared by all who want the peer; `_admit` ends it when the peer comes by itself."""
         if entry.beginning is None:
             entry.refusal = None
             entry.beginning = asyncio.create_task(self._attempt(peer, entry))

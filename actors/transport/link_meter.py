@@ -1,4 +1,4 @@
-"""The measurements of one link: a sample per second, the last ten minutes. Pure: the caller brings times and counters."""
+"""The measurements of one link: a sample per second for ten minutes. Pure: the caller brings times and counters."""
 
 from collections import deque
 from collections.abc import Iterable

@@ -57,9 +57,9 @@ class PeerAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
     """One second of one link, as its sender saw it.
 
-    `at`: Unix time. `sent_bytes` and `acked_bytes` are counts of that second, wire overhead included; `busy_share` is the
-    part of the second in which data waited for the link (only then is acked a measure of capacity). `rtt_ms` is NaN-free:
-    0 when nothing came back.
+    `at`: Unix time. `sent_bytes` and `acked_bytes` are counts of that second, wire overhead included; `busy_share` is
+    the part of the second in which data waited for the link (only then is acked a measure of capacity). `rtt_ms` is
+    NaN-free: 0 when nothing came back.
     """
 
     at: float

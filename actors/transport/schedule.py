@@ -12,8 +12,8 @@ _TURN_OF_THE_LAST = 16
 class Scheduler:
     """Lower priority number first, round-robin among equals.
 
-    Every 16th bulk frame goes to the *least* urgent bulk channel that waits: the memory of a busy guest can fill a link for
-    minutes, and its disk writes, mirrored meanwhile, would time out if they got nothing at all.
+    Every 16th bulk frame goes to the *least* urgent bulk channel that waits: the memory of a busy guest can fill a link
+    for minutes, and its disk writes, mirrored meanwhile, would time out if they got nothing at all.
     """
 
     def __init__(self) -> None:

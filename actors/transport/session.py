@@ -3,8 +3,8 @@
 In: `receive` (a frame from a connection), `connection_down`, and what the local side does (`open`, `send`,
 `end`, `reset`, `take`). Out: `next_frame` (what a connection that can write should carry now) and `events`.
 
-A connection that can write asks for the next frame, so fast connections carry more (work-stealing), and nothing is bound to a
-connection before it is about to leave.
+A connection that can write asks for the next frame, so fast connections carry more (work-stealing), and nothing is
+bound to a connection before it is about to leave.
 """
 
 import struct

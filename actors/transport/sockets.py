@@ -76,9 +76,7 @@ async def listen(port: int, wait_s: float) -> socket.socket:
     while True:
         try:
             if socket.has_dualstack_ipv6():
-                listener = socket.create_server(
-                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
-                )
+                listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
             else:
                 listener = socket.create_server(("", port), backlog=128)
         except OSError as error:
@@ -91,7 +89,7 @@ async def listen(port: int, wait_s: float) -> socket.socket:
 
 
 async def accept_all(listener: socket.socket, take: Callable[[socket.socket, str], None]) -> None:
-    """Hand every connection of a non-blocking listener to `take`, with its remote address ('' for UNIX), until cancelled.
+    """Hand every connection of a non-blocking listener to `take`, with its address ('' for UNIX), until cancelled.
 
     Not with ``loop.sock_accept``: cancelled at the wrong moment it loses a connection that it has already taken.
     """

@@ -1,4 +1,4 @@
-"""Conformance kit for byte streams (`actors.transport.channel_stream.ByteStream`): every implementation must pass `check`."""
+"""Conformance kit for byte streams: every `actors.transport.channel_stream.ByteStream` must pass `check`."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Two session engines over a simulated network: one seed replays delays, losses, duplicates and the applications' moods."""
+"""Two session engines over a simulated network: a seed replays delays, losses, duplicates and the programs' moods."""
 
 import random
 from collections import defaultdict, deque
@@ -63,7 +63,12 @@ class Simulation:
     """
 
     def __init__(
-        self, seed: int, channels: int = 3, bytes_per_channel: int = 40000, reset_share: float = 0.0, cut_share: float = 0.01
+        self,
+        seed: int,
+        channels: int = 3,
+        bytes_per_channel: int = 40000,
+        reset_share: float = 0.0,
+        cut_share: float = 0.01,
     ) -> None:
         self.random = random.Random(seed)
         self.sides = (Side(initiator=True), Side(initiator=False))
