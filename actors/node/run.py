@@ -17,9 +17,9 @@ from actors.config.load import load
 from actors.config.schema import Config
 from actors.files import write_atomically
 from actors.node.components import components
+from actors.node.process import STATUS_FILE, claimed
 
 log = structlog.get_logger()
-STATUS_FILE = "node-status.json"
 _WATCH_S = 5.0
 
 # Builds a component that needs to know how far the start is (the API's /readyz).
@@ -31,9 +31,15 @@ async def run(config_path: Path, extra: Extra) -> None:
 
     Raises:
         ConfigInvalid: the file is wrong; nothing was started.
+        Conflict: a node already runs on this host.
         BootFailed: a critical component did not start; everything was rolled back.
     """
     config = load(config_path, os.environ)
+    with claimed(config.node.run_dir):
+        await _run(config, extra)
+
+
+async def _run(config: Config, extra: Extra) -> None:
     runner: Runner
 
     async def check_health() -> list[Unhealthy]:
