@@ -139,11 +139,16 @@ class Encoding(Section):
 
     zero: bool = Field(True, description="pages of zeros become a mark")
     dedupe: bool = Field(True, description="pages that the far side already holds become a reference")
+    delta: bool = Field(True, description="pages sent before become the 8-byte words that changed")
     zstd: bool = Field(True, description="the rest is compressed")
-    zstd_level: int = Field(0, ge=0, le=19, description="0: chosen from the forecast of the link")
-    dedupe_cache_mib: int = Field(128, ge=8, le=4096, description="pages kept on each side to point back at, MiB")
+    zstd_level: int = Field(0, ge=0, le=19, description="0: from the forecast of the link, then as CPU and wire allow")
+    dedupe_cache_mib: int = Field(
+        512, ge=8, le=4096, description="pages kept on each side of a job to point back at, at most, MiB"
+    )
     batch_bytes: int = Field(1 << 20, ge=65536, le=8 << 20, description="QEMU's bytes encoded at once, at most")
-    qemu_buffer_bytes: int = Field(262144, ge=65536, description="receive buffer towards QEMU")
+    qemu_buffer_bytes: int = Field(
+        262144, ge=65536, description="QEMU's bytes taken at once, at most, while the wire is behind"
+    )
 
 
 class Migration(Section):

@@ -41,7 +41,7 @@ class Decompressor:
         if codec == CODEC_NONE:
             if len(body) != payload_bytes:
                 raise StreamCorrupt(reason=f"a plain body of {len(body)} bytes instead of {payload_bytes}")
-            return body
+            return body.toreadonly()
         try:
             # The frame's own size is what zstd would take memory for: look at it first.
             if zstandard.frame_content_size(body) != payload_bytes:

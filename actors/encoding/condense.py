@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.encoding import layout as lay
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, kernel
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_bytes, copy_page, kernel
 from actors.encoding.pages import PageIndex, PageRing, append, is_zero, look_up, mix, note, page_hash, same
 from actors.encoding.records import HEADER_BYTES, PAGE_BODY, ZERO_RECORD, load_header
 
@@ -39,7 +39,7 @@ def put_raw(buffer: Bytes, start: int, end: int, parts: lay.PartArrays, sizes: I
     put_op(lay.OP_RAW, parts, sizes)
     put_number(lay.NUMBERS, end - start, parts, sizes)
     at = sizes[lay.RAW]
-    parts[lay.RAW][at : at + end - start] = buffer[start:end]
+    copy_bytes(parts[lay.RAW], at, buffer, start, end - start)
     sizes[lay.RAW] = at + end - start
 
 
@@ -104,7 +104,7 @@ def code_page(
                 # Other pages may still have the base's content: leave it and keep this one beside it.
                 keep(page, hashed, key, ring, index)
                 return lay.OP_FORK, slot
-            ring.pages[slot] = page
+            copy_page(ring.pages[slot], page)
             index.content[slot] = hashed
             note(index.by_content, hashed, slot)
             return lay.OP_DELTA, slot
@@ -130,8 +130,10 @@ def condense(
     """Code ``buffer[start:end]`` with the records found in it; those before `start` were sent already."""
     page = np.empty(PAGE_WORDS, np.uint64)
     page_bytes = page.view(np.uint8)
-    sizes[:] = 0
-    counts[:] = 0
+    for part in range(lay.PARTS):
+        sizes[part] = 0
+    for code in range(lay.OPS_KNOWN):
+        counts[code] = 0
     at = start
     due_page = 0
     due_slot = 0
@@ -155,7 +157,7 @@ def condense(
             counts[lay.OP_ZERO_RECORD] += 1
             at += 1
             continue
-        page_bytes[:] = buffer[at : at + PAGE_BYTES]
+        copy_bytes(page_bytes, 0, buffer, at, PAGE_BYTES)
         at += PAGE_BYTES
         if on.zero and is_zero(page):
             put_op(flags | lay.OP_ZERO_PAGE, parts, sizes)
@@ -166,7 +168,7 @@ def condense(
         counts[code] += 1
         if code == lay.OP_LITERAL:
             out = sizes[lay.PAGES]
-            parts[lay.PAGES][out : out + PAGE_BYTES] = page_bytes
+            copy_bytes(parts[lay.PAGES], out, page_bytes, 0, PAGE_BYTES)
             sizes[lay.PAGES] = out + PAGE_BYTES
         else:
             put_number(lay.NUMBERS, slot - due_slot, parts, sizes)

@@ -41,16 +41,13 @@ class Decoder:
         self._out = np.empty(0, np.uint8)
         self._decompressor = Decompressor()
         self._digest = xxhash.xxh3_128()
+        # Kept apart, since others may ask while the decoding thread updates the hash.
+        self._digest_now = self._digest.digest()
 
     @property
     def digest(self) -> str:
         """xxh3-128 of all that was decoded, in hexadecimal digits."""
-        return self._digest.hexdigest()
-
-    @property
-    def begun(self) -> bool:
-        """Whether any byte has come."""
-        return self.wire_bytes > 0
+        return self._digest_now.hex()
 
     @property
     def memory_bytes(self) -> int:
@@ -128,8 +125,10 @@ class Decoder:
         if header.kind != FINAL:
             self._rebuild(frame[BATCH_HEADER_BYTES:], header, out)
         self._digest.update(out.data)
-        if self._digest.digest() != header.digest:
+        digest = self._digest.digest()
+        if digest != header.digest:
             raise StreamCorrupt(reason=f"after byte {self.stream_bytes} the rebuilt stream differs from the sender's")
+        self._digest_now = digest
         self.stream_bytes += header.stream_bytes
         self.finished = header.kind == FINAL
         self._expect_header()
@@ -156,4 +155,4 @@ def warm_up() -> None:
     """Compile or load every kernel of the decoder, so that no job waits for it."""
     ring = PageRing.of(1)
     parts = np.zeros(lay.PARTS, np.int64)
-    rebuild(np.empty(0, np.uint8), parts, parts, ring, True, np.empty(0, np.uint8))
+    rebuild(np.frombuffer(b"", np.uint8), parts, parts, ring, True, np.empty(0, np.uint8))

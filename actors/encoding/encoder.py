@@ -81,6 +81,8 @@ class Encoder:
         self._layers_on = con.LayersOn(settings.zero, settings.dedupe, settings.delta)
         self._compressor = Compressor()
         self._digest = xxhash.xxh3_128()
+        # Kept apart, since others may ask while the encoding thread updates the hash.
+        self._digest_now = self._digest.digest()
         self._opening = Opening(settings.slots, batch_max)
         self._opened = False
 
@@ -97,7 +99,7 @@ class Encoder:
     @property
     def digest(self) -> str:
         """xxh3-128 of all that was encoded, in hexadecimal digits."""
-        return self._digest.hexdigest()
+        return self._digest_now.hex()
 
     @property
     def memory_bytes(self) -> int:
@@ -137,7 +139,7 @@ class Encoder:
     def finish(self) -> bytes:
         """The rest of the stream and the final batch. Nothing may follow."""
         rest = self.encode(0, flush=True)
-        header = BatchHeader(FINAL, CODEC_NONE, 0, 0, (0,) * lay.PARTS, self.stream_bytes, self._digest.digest())
+        header = BatchHeader(FINAL, CODEC_NONE, 0, 0, (0,) * lay.PARTS, self.stream_bytes, self._digest_now)
         return rest + self._opened_with(header.pack(b""))
 
     def feed(self, data: bytes) -> bytes:
@@ -178,8 +180,9 @@ class Encoder:
             self.layers["zstd"].cpu_s += self._clock() - before_s
         before_s = self._clock()
         self._digest.update(piece)
+        self._digest_now = self._digest.digest()
         sizes = tuple(self._parts.sizes.tolist())
-        header = BatchHeader(DATA, codec, len(piece), len(body), sizes, self.stream_bytes, self._digest.digest())
+        header = BatchHeader(DATA, codec, len(piece), len(body), sizes, self.stream_bytes, self._digest_now)
         self.stream_bytes += len(piece)
         frame = self._opened_with(header.pack(body))
         self.layers["passthrough"].cpu_s += self._clock() - before_s

@@ -4,7 +4,7 @@ import msgspec
 
 
 class OpenEncoder(msgspec.Struct, frozen=True, kw_only=True):
-    """Listen for QEMU on `qemu_path`, encode what it writes, write the encoded batches to `wire_path` (a transport forward).
+    """Listen for QEMU on `qemu_path`, encode what it writes, write the batches to `wire_path` (a transport forward).
 
     `link_bytes_per_s` is the forecast used to choose the zstd level (0: unknown).
     """
@@ -41,9 +41,9 @@ class LayerCount(msgspec.Struct, frozen=True, kw_only=True):
 class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     """One job's codec. `state`: waiting, running, done or failed (then `reason` says why).
 
-    `stream_bytes`: QEMU's bytes seen so far; `wire_bytes`: encoded bytes. `layers` has zero, dedupe, zstd and
-    passthrough. `round` counts how often the page addresses started over; `digest` is the running xxh3-128 of QEMU's
-    stream (equal on both sides when all has arrived).
+    `stream_bytes`: QEMU's bytes seen so far; `wire_bytes`: encoded bytes. `layers` (the encoder's only) has zero,
+    dedupe, delta, zstd and passthrough; docs/formats/hde.md says what counts where. `round` counts how often the page
+    addresses started over; `digest` is the running xxh3-128 of QEMU's stream (in the end equal on both sides).
     """
 
     job: str

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Ints, Words, kernel, signed
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Ints, Words, copy_page, kernel, signed
 
 WAYS = 8
 SLOT_MASK = np.uint64(0xFFFFFFFF)
@@ -124,7 +124,7 @@ def append(ring: PageRing, page: Words) -> int:
     """Append `page` to the ring in the place of the oldest; returns its slot."""
     pages, state = ring.pages, ring.state
     slot: int = state[HEAD]
-    pages[slot] = page
+    copy_page(pages[slot], page)
     state[HEAD] = (slot + 1) % len(pages)
     state[FILLED] = max(state[FILLED], slot + 1)
     return slot

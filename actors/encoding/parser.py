@@ -191,10 +191,11 @@ class StreamParser:
         return at + 5
 
     def _ram(self, buffer: Bytes, view: memoryview, at: int, end: int, found: Records) -> int:
-        at, found.count, why = rec.scan_records(
+        scanned, found.count, why = rec.scan_records(
             buffer, at, end, found.offsets, found.kinds, found.keys, found.count, self._cursor
         )
-        return self._other_record(view, at, end, found) if why == rec.OTHER_RECORD else at
+        # The record after the scanned ones is a step of its own: if it is not all there, what the scan noted still holds.
+        return self._other_record(view, at, end, found) if why == rec.OTHER_RECORD and scanned == at else scanned
 
     def _other_record(self, view: memoryview, at: int, end: int, found: Records) -> int:
         header = int.from_bytes(_take(view, at, end, 8), "big")

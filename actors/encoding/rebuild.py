@@ -3,7 +3,7 @@
 import numpy as np
 
 from actors.encoding import layout as lay
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, kernel, signed
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_bytes, copy_page, kernel, signed
 from actors.encoding.pages import FILLED, PageRing, append
 from actors.encoding.records import FLAG_CONTINUE, FLAG_PAGE, FLAG_ZERO, HEADER_BYTES
 
@@ -48,6 +48,13 @@ def put_header(
 
 
 @kernel
+def put_zeros(out: Bytes, at: int, size: int) -> None:
+    """``out[at:][:size] = 0``."""
+    for i in range(at, at + size):
+        out[i] = 0
+
+
+@kernel
 def apply_delta(page: Words, payload: Bytes, cursors: Ints, ends: Ints) -> bool:
     """Overwrite the words of `page` that the next mask names with the next words; False when there are too few."""
     mask_at = cursors[lay.MASKS]
@@ -63,8 +70,7 @@ def apply_delta(page: Words, payload: Bytes, cursors: Ints, ends: Ints) -> bool:
             if mask >> bit & 1:
                 if ends[lay.WORDS] - word_at < 8:
                     return False
-                i = (group * 8 + bit) * 8
-                page_bytes[i : i + 8] = payload[word_at : word_at + 8]
+                copy_bytes(page_bytes, (group * 8 + bit) * 8, payload, word_at, 8)
                 word_at += 8
     cursors[lay.MASKS] = mask_at + lay.MASK_BYTES
     cursors[lay.WORDS] = word_at
@@ -78,7 +84,7 @@ def take_raw(payload: Bytes, cursors: Ints, ends: Ints, out: Bytes, at: int) -> 
     raw_at = cursors[lay.RAW]
     if not ok or size <= 0 or size > len(out) - at or size > ends[lay.RAW] - raw_at:
         return 0
-    out[at : at + size] = payload[raw_at : raw_at + size]
+    copy_bytes(out, at, payload, raw_at, size)
     cursors[lay.RAW] = raw_at + size
     return size
 
@@ -92,7 +98,7 @@ def take_page(
         page_at = cursors[lay.PAGES]
         if ends[lay.PAGES] - page_at < PAGE_BYTES:
             return 0, PAGES_CUT
-        page.view(np.uint8)[:] = payload[page_at : page_at + PAGE_BYTES]
+        copy_bytes(page.view(np.uint8), 0, payload, page_at, PAGE_BYTES)
         cursors[lay.PAGES] = page_at + PAGE_BYTES
         if keeps:
             append(ring, page)
@@ -101,14 +107,14 @@ def take_page(
     slot = due_slot + jump
     if not ok or slot < 0 or slot >= ring.state[FILLED]:
         return 0, SLOT_EMPTY
-    page[:] = ring.pages[slot]
+    copy_page(page, ring.pages[slot])
     if code != lay.OP_REFERENCE:
         if not apply_delta(page, payload, cursors, ends):
             return 0, DELTA_CUT
         if code == lay.OP_FORK:
             append(ring, page)
         else:
-            ring.pages[slot] = page
+            copy_page(ring.pages[slot], page)
     return slot + 1, OK
 
 
@@ -136,20 +142,21 @@ def rebuild(payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: boo
             at += size
             continue
         body = 1 if code == lay.OP_ZERO_RECORD else PAGE_BYTES
-        if len(out) - at < body + HEADER_BYTES * (op & lay.WITH_HEADER != 0):
+        header = HEADER_BYTES if op & lay.WITH_HEADER else 0
+        if len(out) - at < header + body:
             return OUT_TOO_LONG
-        if op & lay.WITH_HEADER:
+        if header:
             due_page, ok = put_header(op, due_page, payload, cursors, ends, out, at)
             if not ok:
                 return NUMBER_CUT
-            at += HEADER_BYTES
+            at += header
         if code in (lay.OP_ZERO_RECORD, lay.OP_ZERO_PAGE):
-            out[at : at + body] = 0
+            put_zeros(out, at, body)
         else:
             due_slot, failed = take_page(code, page, due_slot, payload, cursors, ends, ring, keeps)
             if failed != OK:
                 return failed
-            out[at : at + PAGE_BYTES] = page_bytes
+            copy_bytes(out, at, page_bytes, 0, PAGE_BYTES)
         at += body
     for part in range(1, lay.PARTS):
         if cursors[part] != ends[part]:

@@ -1,0 +1,134 @@
+"""`DeltaEncoder` and `DeltaDecoder`: the jobs of one node, each in threads of its own that calls start, ask and end."""
+
+import asyncio
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from actors.calls.messages import Caller, Empty
+from actors.calls.service import Service, exposed
+from actors.config.schema import Config
+from actors.encoding import decoder, encoder
+from actors.encoding.decoder_pump import DecoderPump
+from actors.encoding.encoder_pump import EncoderPump
+from actors.encoding.messages import CodecStats, Job, OpenDecoder, OpenEncoder
+from actors.encoding.pump import Patience, Pump
+from actors.errors import Conflict, JobUnknown, Refused
+
+# Accounts of ended jobs that nobody closed; the oldest go first.
+ENDED_MAX = 64
+_Pump = TypeVar("_Pump", bound=Pump)
+
+
+class _Jobs(Generic[_Pump]):
+    """The jobs of one actor; a job is known only to the site that opened it."""
+
+    def __init__(self, config: Config) -> None:
+        move = config.migration
+        self._run_dir = config.node.run_dir.resolve()
+        self._jobs: dict[str, tuple[str, _Pump]] = {}
+        # Disks are copied before QEMU opens the RAM stream, so a job may wait as long as a whole move.
+        self.patience = Patience(
+            peer_s=move.perform_s, connect_s=move.call_s, stall_s=move.perform_s, end_s=move.finish_s
+        )
+
+    def path(self, given: str) -> Path:
+        """`given`, if it lies in this node's directory of job sockets."""
+        path = Path(given)
+        if not path.is_absolute() or not path.resolve().is_relative_to(self._run_dir):
+            raise Refused(detail=f"{given} does not lie in {self._run_dir}")
+        return path
+
+    def start(self, caller: Caller, pump: _Pump) -> Empty:
+        """Start a job; one of that name must have ended."""
+        _, old = self._jobs.get(pump.job, (None, None))
+        if old is not None and not old.ended:
+            raise Conflict(detail=f"job {pump.job} is open already")
+        pump.start()
+        self._jobs.pop(pump.job, None)
+        self._jobs[pump.job] = (caller.site, pump)
+        ended = [job for job, (_, each) in self._jobs.items() if each.ended]
+        for job in ended[:-ENDED_MAX]:
+            del self._jobs[job]
+        return Empty()
+
+    def stats(self, caller: Caller, job: str) -> CodecStats:
+        """The account of `job`."""
+        site, pump = self._jobs.get(job, ("", None))
+        if pump is None or not (caller.same_site or caller.site == site):
+            raise JobUnknown(job=job)
+        return pump.stats()
+
+    async def close(self, caller: Caller, job: str) -> Empty:
+        """End and forget `job`; one that is unknown is closed already."""
+        site, pump = self._jobs.get(job, ("", None))
+        if pump is not None and (caller.same_site or caller.site == site):
+            await asyncio.to_thread(pump.close)
+            self._jobs.pop(job, None)
+        return Empty()
+
+
+class DeltaEncoder(Service):
+    """The encoder of one node."""
+
+    def __init__(self, config: Config) -> None:
+        encoder.warm_up()
+        self._config = config.encoding
+        self._jobs: _Jobs[EncoderPump] = _Jobs(config)
+
+    @exposed()
+    async def open(self, caller: Caller, request: OpenEncoder) -> Empty:
+        """Listen for QEMU; the job waits for it."""
+        return self._jobs.start(
+            caller,
+            EncoderPump(
+                request.job,
+                self._jobs.path(request.qemu_path),
+                self._jobs.path(request.wire_path),
+                self._config,
+                self._jobs.patience,
+                request.link_bytes_per_s,
+            ),
+        )
+
+    @exposed()
+    async def stats(self, caller: Caller, request: Job) -> CodecStats:
+        """The job's account."""
+        return self._jobs.stats(caller, request.job)
+
+    @exposed()
+    async def close(self, caller: Caller, request: Job) -> Empty:
+        """End the job and forget it."""
+        return await self._jobs.close(caller, request.job)
+
+
+class DeltaDecoder(Service):
+    """The decoder of one node; managers of other sites open jobs here for moves to this node."""
+
+    def __init__(self, config: Config) -> None:
+        decoder.warm_up()
+        self._config = config.encoding
+        self._jobs: _Jobs[DecoderPump] = _Jobs(config)
+
+    @exposed(to_peers=True)
+    async def open(self, caller: Caller, request: OpenDecoder) -> Empty:
+        """Listen for the transport; the job waits for it."""
+        return self._jobs.start(
+            caller,
+            DecoderPump(
+                request.job,
+                self._jobs.path(request.wire_path),
+                self._jobs.path(request.qemu_path),
+                self._config.dedupe_cache_mib,
+                self._jobs.patience,
+            ),
+        )
+
+    @exposed(to_peers=True)
+    async def stats(self, caller: Caller, request: Job) -> CodecStats:
+        """The job's account."""
+        return self._jobs.stats(caller, request.job)
+
+    @exposed(to_peers=True)
+    async def close(self, caller: Caller, request: Job) -> Empty:
+        """End the job and forget it."""
+        return await self._jobs.close(caller, request.job)

@@ -1,0 +1,70 @@
+"""UNIX stream sockets of one job: listen, accept one, connect once somebody listens; each with a deadline."""
+
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+
+from actors.errors import Conflict, DeadlineExceeded, Unreachable
+
+RETRY_S = 0.02
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening socket at `path` that every local user may connect to; a socket left there before goes.
+
+    Raises:
+        Conflict: something that is no socket lies there.
+    """
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise Conflict(detail=f"{path} exists and is not a socket")
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        # QEMU runs as a user of its own; the directory keeps others out.
+        path.chmod(0o666)
+        listener.listen(1)
+    except OSError as error:
+        listener.close()
+        raise Unreachable(what=f"{path}: {error.strerror or error}") from error
+    return listener
+
+
+def accept(listener: socket.socket, patience_s: float) -> socket.socket:
+    """The first connection to `listener`.
+
+    Raises:
+        DeadlineExceeded: nobody connected within `patience_s`.
+    """
+    listener.settimeout(patience_s)
+    try:
+        return listener.accept()[0]
+    except TimeoutError as error:
+        raise DeadlineExceeded(what=f"the peer of {listener.getsockname()}", deadline_s=patience_s) from error
+
+
+def connect(path: Path, patience_s: float, stop: threading.Event) -> socket.socket:
+    """A connection to `path`, tried again until somebody listens there or `stop` is set.
+
+    Raises:
+        DeadlineExceeded: nobody did within `patience_s`.
+        Unreachable: `stop` was set.
+    """
+    until_s = time.monotonic() + patience_s
+    while True:
+        attempt = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        attempt.settimeout(patience_s)
+        try:
+            attempt.connect(str(path))
+            return attempt
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError) as error:
+            attempt.close()
+            if time.monotonic() >= until_s:
+                raise DeadlineExceeded(what=str(path), deadline_s=patience_s) from error
+        except OSError:
+            attempt.close()
+            raise
+        if stop.wait(RETRY_S):
+            raise Unreachable(what=f"{path}: the job was closed")
