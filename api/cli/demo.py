@@ -1,7 +1,7 @@
 """``novacron demo``: a guest moves between two sites and back, told as it happens."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +34,7 @@ def demo(
         _tell_line(lab)
         here, there = _two_sites(lab)
         with _api() as api:
-            watch = Watch(api, lab)
+            watch = Watch({node.name: _console_file(lab, node) for node in lab.nodes})
             _create(api, here.name)
             watch.until_ticks(here.name, 1, _BOOT_S)
             _title("The guest runs. Every tick it checks the whole of its memory and prints the time on its own clock.")
@@ -51,12 +51,11 @@ class Watch:
     """Reads the guest's console, which continues in another node's file after each move.
 
     Args:
-        lab: where the nodes' files lie on this machine.
+        files: the console's file of each node, as this machine sees it.
     """
 
-    def __init__(self, api: "Client", lab: "LabStatus") -> None:
-        self._api = api
-        self._files = {node.name: _console_file(lab, node) for node in lab.nodes}
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
         self._read: dict[str, int] = {}
         self._console = b""
 
