@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from actors.errors import DeadlineExceeded
-from actors.lab.guests.ticks import Tick, Verdict, parse_ticks, verdict
+from actors.lab.guests.ticks import Tick, Verdict, lines, parse_ticks, verdict
 
 _POLL_S = 0.1
 
@@ -23,13 +23,18 @@ class Watch:
         self._guest = guest
         self._files = dict(files)
         self._node = first
-        self._read = {node: 0 for node in files}
+        self._read = dict.fromkeys(files, 0)
         self._console = b""
 
     @property
     def verdict(self) -> Verdict:
         """What the guest has said so far."""
         return verdict(self._console)
+
+    @property
+    def said(self) -> list[str]:
+        """All its undamaged lines so far."""
+        return lines(self._console)
 
     @property
     def ticks(self) -> list[Tick]:

@@ -1,0 +1,1 @@
+"""How the moves of one guest are measured: `rivals` (what QEMU is told), `probe`, `run`, `rows`."""
