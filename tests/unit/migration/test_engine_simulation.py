@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.migration.engine import handle
 from actors.migration.events import CancelAsked, Do, Observed, Read, Restarted, Started, StepDone, StepFailed, TimedOut
@@ -74,6 +74,8 @@ class Manager:
         world = self.world
         if do.step is Step.UNDO_SOURCE and do.resume:
             assert not world.target_executed, "V2: the source was to be resumed after the target had executed"
+            assert world.libvirt == "over", "V5: the source was to be resumed while libvirt was still at work"
+            assert world.target.guest == "absent", "V5: the source was to be resumed while the target could start"
         {
             Step.FREEZE: world.freeze,
             Step.RECEIVE: world.receive,
@@ -121,6 +123,10 @@ class Moves(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
         self.manager = Manager(self.world)
+
+    @initialize(state=st.sampled_from(list(State)[: list(State).index(State.COMPLETED) - 1]))
+    def has_come_so_far(self, state):
+        until(self.manager, state)
 
     # -- the manager --------------------------------------------------------------------------------------------
 
@@ -185,6 +191,11 @@ class Moves(RuleBasedStateMachine):
     @rule()
     def target_cleans_up(self):
         self.world.target_cleans_up()
+
+    @precondition(lambda self: self.world.finish_in_flight)
+    @rule()
+    def finish_arrives_late(self):
+        self.world.finish_arrives_late()
 
     @rule()
     def guest_powers_off(self):

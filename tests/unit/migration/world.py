@@ -43,6 +43,7 @@ class World:
         self.libvirt = "idle"
         self.target_executed = False
         self.guest_ended = False
+        self.finish_in_flight = False
         self.clock = 100.0
 
     # -- what the agents do -------------------------------------------------------------------------------------
@@ -121,10 +122,19 @@ class World:
     def libvirtd_dies_at_source(self, *, target_cleaned: bool, forgets: bool) -> None:
         """The source stays as it is: paused when it had stopped, even after the hand-over."""
         if self.libvirt in {"copying", "stopped", "handed-over"}:
+            self.finish_in_flight = self.libvirt == "stopped"
             self.libvirt = "over"
             self.source.outcome = "none" if forgets else "failed"
             if target_cleaned and self.target.guest == "incoming":
                 self.target.guest = "absent"
+
+    def finish_arrives_late(self) -> None:
+        """The source's libvirtd had sent its last call before it died."""
+        if self.finish_in_flight and self.target.guest == "incoming":
+            self.target.guest = "running"
+            self.target.resumed_at = self._tick()
+            self.target_executed = True
+        self.finish_in_flight = False
 
     def target_cleans_up(self) -> None:
         """libvirt at the target notices that the source's side is gone."""
