@@ -83,7 +83,7 @@ class ManagerBackend:
 
     async def jobs(self) -> Jobs:
         """The moves this site knows."""
-        return await self._call("jobs", Scope(), Jobs)
+        return await self._call("jobs", Empty(), Jobs)
 
     async def job(self, request: JobId) -> JobView:
         """One move."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from actors.config.schema import Name
 
-GUEST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}$"
+GUEST_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$"
 GuestName = Annotated[str, Field(pattern=GUEST_PATTERN, description="a libvirt domain's name: no slash, no space")]
 NodeName = Name
 
@@ -165,9 +165,10 @@ class GuestView(View):
 
 
 class GuestList(View):
-    """The guests of every site that answers."""
+    """The guests of every node that answers; `silent` names those that do not."""
 
     guests: list[GuestView]
+    silent: list[str] = []
 
 
 class LayerView(View):

@@ -1,7 +1,6 @@
 """``novacron demo``: a guest moves between two sites and back, told as it happens."""
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from api.cli.output import console, note, say, size
 
 if TYPE_CHECKING:
     from actors.lab.guests import Verdict
+    from actors.lab.guests.watch import Watch
     from actors.lab.status import LabStatus, NodeStatus
     from actors.migration.messages import JobView
     from api.cli.client import Client
@@ -21,7 +21,6 @@ MEMORY_MIB, CACHE_MIB, LOAD = 1024, 300, "64,2000,64"
 # The whole guest boots in software emulation on a slow machine.
 _BOOT_S = 600.0
 _TICKS_S = 120.0
-_POLL_S = 1.0
 # Enough new ticks after a move to see the host's clock tick over a few times, which dates the pause.
 _TICKS_AFTER = 200
 
@@ -30,13 +29,15 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the lab and the guest as they are at the end.")] = False,
 ) -> None:
     """Build a lab of two sites, move a running guest there and back, and let the guest say whether it noticed."""
+    from actors.lab.guests.watch import Watch
+
     with _lab(keep) as lab:
         _tell_line(lab)
         here, there = _two_sites(lab)
         with _api() as api:
-            watch = Watch({node.name: _console_file(lab, node) for node in lab.nodes})
+            watch = Watch(GUEST, {node.name: _console_file(lab, node) for node in lab.nodes}, here.name)
             _create(api, here.name)
-            watch.until_ticks(here.name, 1, _BOOT_S)
+            watch.until_ticks(1, _BOOT_S)
             _title("The guest runs. Every tick it checks the whole of its memory and prints the time on its own clock.")
             _move(api, watch, here, there)
             _move(api, watch, there, here)
@@ -45,49 +46,6 @@ def demo(
             else:
                 api.act(GUEST, "stop")
                 api.delete_guest(GUEST)
-
-
-class Watch:
-    """Reads the guest's console, which continues in another node's file after each move.
-
-    Args:
-        files: the console's file of each node, as this machine sees it.
-    """
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self._files = files
-        self._read: dict[str, int] = {}
-        self._console = b""
-
-    def until_ticks(self, node: str, count: int, deadline_s: float) -> "Verdict":
-        """The guest's verdict after `count` more ticks on `node`.
-
-        Raises:
-            DeadlineExceeded: they did not come.
-        """
-        from actors.errors import DeadlineExceeded
-        from actors.lab.guests import verdict
-
-        until, before = time.monotonic() + deadline_s, verdict(self._console).ticks
-        while True:
-            self._take(self._files[node], node)
-            now = verdict(self._console)
-            if now.ticks >= before + count:
-                return now
-            if time.monotonic() > until:
-                raise DeadlineExceeded(what=f"{count} ticks of guest {GUEST} on {node}", deadline_s=deadline_s)
-            time.sleep(_POLL_S)
-
-    def rest_of(self, node: str) -> None:
-        """Take what the guest still printed on `node` before it left."""
-        self._take(self._files[node], node)
-
-    def _take(self, file: Path, node: str) -> None:
-        content = file.read_bytes() if file.exists() else b""
-        start = self._read.get(node, 0)
-        # A file shorter than before was begun anew when the guest came back.
-        self._console += content[start:] if len(content) >= start else content
-        self._read[node] = len(content)
 
 
 @contextmanager
@@ -155,20 +113,20 @@ def _create(api: "Client", node: str) -> None:
     say("It boots …")
 
 
-def _move(api: "Client", watch: Watch, source: "NodeStatus", target: "NodeStatus") -> None:
+def _move(api: "Client", watch: "Watch", source: "NodeStatus", target: "NodeStatus") -> None:
     from actors.errors import MoveFailed, error_from
     from actors.migration.messages import MoveRequest
     from api.cli.migrate import follow
     from api.cli.progress import COMPLETED
 
-    before = watch.until_ticks(source.name, _TICKS_AFTER, _TICKS_S)
+    before = watch.until_ticks(_TICKS_AFTER, _TICKS_S)
     _title(f"Moving it, running, from {source.site} to {target.site}:  novacron migrate {GUEST} --to {target.name}")
     job = follow(api, api.submit(MoveRequest(guest=GUEST, to=target.name)), json=False)
     if job.state != COMPLETED:
         failed = MoveFailed(job=job.id, state=job.state, reason=job.message)
         raise error_from(job.error, job.error_fields) if job.error else failed
-    watch.rest_of(source.name)
-    after = watch.until_ticks(target.name, _TICKS_AFTER, _TICKS_S)
+    watch.arrived(target.name)
+    after = watch.until_ticks(_TICKS_AFTER, _TICKS_S)
     _result(job, before, after)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from api.cli.context import GuestName, Json, client
-from api.cli.output import as_json, fields, say, size, table
+from api.cli.output import as_json, fields, note, say, size, table
 
 if TYPE_CHECKING:
     from actors.hypervisor.messages import GuestInfo
@@ -77,6 +77,8 @@ def list_guests(context: typer.Context, json: Json = False) -> None:
     if json:
         as_json(found)
         return
+    if found.silent:
+        note(f"these do not answer, and may have more: {', '.join(found.silent)}")
     rows = [[g.name, g.state, g.node, g.site, f"{g.memory_mib} MiB", str(g.vcpus), g.job] for g in found.guests]
     table(["guest", "state", "node", "site", "memory", "vcpus", "migration"], rows, "There are no guests.")
 

@@ -42,7 +42,7 @@ class Action(StrEnum):
 
 @router.get("", responses=documented())
 async def list_guests(backend: BackendDep) -> GuestList:
-    """The guests of every site that answers."""
+    """The guests of every node that answers."""
     return GuestList.of(await backend.guests())
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from actors.errors import (
+    Conflict,
     GuestBusy,
     GuestExists,
     GuestNotRunning,
@@ -49,7 +50,7 @@ OfGuest = Annotated[str, Query(pattern=rf"{GUEST_PATTERN}|^$", description="of t
     "/guests/{name}/migrations",
     status_code=202,
     responses=documented(
-        GuestUnknown, NodeUnknown, SameNode, GuestBusy, GuestExists, GuestNotRunning, NoRoom, NoPlacement,
+        GuestUnknown, NodeUnknown, SameNode, Conflict, GuestBusy, GuestExists, GuestNotRunning, NoRoom, NoPlacement,
         Incompatible, LinkDown, HypervisorDown,
     ),
 )  # fmt: skip

@@ -97,6 +97,7 @@ class FakeBackend:
     happened: dict[str, list[JobEvent]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     requests: list[msgspec.Struct] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
     broken: NovaCronError | None = None
     outages: list[NovaCronError] = field(default_factory=list)
     batch: int = 2
@@ -116,7 +117,7 @@ class FakeBackend:
 
     async def guests(self) -> Guests:
         self._seen()
-        return Guests(guests=list(self.guest_list.values()))
+        return Guests(guests=list(self.guest_list.values()), silent=self.silent)
 
     def _guest(self, name: str) -> GuestInfo:
         if name not in self.guest_list:

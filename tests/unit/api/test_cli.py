@@ -90,6 +90,13 @@ def test_a_guests_life(cli: Cli, backend: FakeBackend) -> None:
     assert "no node of this cluster has a guest named db1" in cli.refused(3, "guest", "show", "db1").lower()
 
 
+def test_nodes_that_do_not_answer_are_named(cli: Cli, backend: FakeBackend) -> None:
+    backend.silent = ["paris1"]
+    result = cli("guest", "list")
+    assert "web1" in result.stdout
+    assert "do not answer, and may have more: paris1" in result.stderr
+
+
 def test_create_says_what_it_was_told(cli: Cli, backend: FakeBackend, tmp_path: Path) -> None:
     xml = tmp_path / "web9.xml"
     xml.write_text("<domain/>")

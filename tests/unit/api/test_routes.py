@@ -58,7 +58,7 @@ async def test_a_guests_life(client: httpx2.AsyncClient, backend: FakeBackend) -
     await client.post("/v1/guests/web1/stop")
     gone = await client.delete("/v1/guests/web1")
     assert (gone.status_code, gone.content) == (204, b"")
-    assert (await client.get("/v1/guests")).json() == {"guests": []}
+    assert (await client.get("/v1/guests")).json() == {"guests": [], "silent": []}
     assert (await client.get("/v1/guests/web1")).json()["code"] == "guest-unknown"
 
 

@@ -1,4 +1,4 @@
-"""How the demo follows a guest's console from node to node."""
+"""A guest's console is followed from node to node."""
 
 from functools import reduce
 from operator import xor
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from actors.errors import DeadlineExceeded
-from api.cli import demo
+from actors.lab.guests.watch import Watch
 
 
 def tick(seq: int) -> bytes:
@@ -22,36 +22,39 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_there_and_back_with_a_file_that_is_appended_to(files: dict[str, Path]) -> None:
-    watch = demo.Watch(files)
+    watch = Watch("web1", files, "london-1")
     files["london-1"].write_bytes(tick(1) + tick(2)[:9])
-    assert watch.until_ticks("london-1", 1, 0.0).ticks == 1
+    watch.read()
+    assert watch.verdict.ticks == 1
+    # What it printed after the last look, before it left, is not lost.
     files["london-1"].write_bytes(tick(1) + tick(2))
-    watch.rest_of("london-1")
+    watch.arrived("paris-1")
     files["paris-1"].write_bytes(tick(3))
-    assert watch.until_ticks("paris-1", 1, 0.0).ticks == 3
-    watch.rest_of("paris-1")
+    watch.arrived("london-1")
     files["london-1"].write_bytes(tick(1) + tick(2) + tick(4))
-    back = watch.until_ticks("london-1", 1, 0.0)
+    watch.read()
+    back = watch.verdict
     assert (back.ok, back.ticks, back.missing) == (True, 4, 0), back.problems
 
 
 def test_there_and_back_with_a_file_that_is_begun_anew(files: dict[str, Path]) -> None:
-    watch = demo.Watch(files)
+    watch = Watch("web1", files, "london-1")
     files["london-1"].write_bytes(tick(1) + tick(2))
-    watch.until_ticks("london-1", 2, 0.0)
+    watch.arrived("paris-1")
     files["paris-1"].write_bytes(tick(3))
-    watch.until_ticks("paris-1", 1, 0.0)
+    watch.arrived("london-1")
     files["london-1"].write_bytes(tick(4))
-    back = watch.until_ticks("london-1", 1, 0.0)
-    assert (back.ok, back.ticks) == (True, 4), back.problems
+    watch.read()
+    assert (watch.verdict.ok, watch.verdict.ticks) == (True, 4), watch.verdict.problems
 
 
 def test_a_guest_that_lost_time_is_not_called_well(files: dict[str, Path]) -> None:
-    watch = demo.Watch(files)
+    watch = Watch("web1", files, "london-1")
     files["london-1"].write_bytes(tick(1) + tick(3))
-    assert not watch.until_ticks("london-1", 2, 0.0).ok
+    watch.read()
+    assert not watch.verdict.ok
 
 
 def test_a_guest_that_says_nothing_is_an_error(files: dict[str, Path]) -> None:
-    with pytest.raises(DeadlineExceeded, match="ticks of guest web1 on london-1"):
-        demo.Watch(files).until_ticks("london-1", 1, 0.0)
+    with pytest.raises(DeadlineExceeded, match="more ticks of guest web1 on london-1"):
+        Watch("web1", files, "london-1").until_ticks(1, 0.0)
