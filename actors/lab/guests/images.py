@@ -1,4 +1,4 @@
-"""Builds the guests' kernel, initramfs and root disk; what is already built for the same packages and sources is kept."""
+"""Builds the guests' kernel, initramfs and root disk; what is there for the same packages and sources is kept."""
 
 import fcntl
 import os
@@ -112,7 +112,7 @@ def _initramfs_files(kernel_tree: Path, workload: Path) -> dict[str, tuple[int, 
     modules = initramfs.find_modules(kernel_tree / "lib" / "modules")
     depends = {name: initramfs.depends_of(path.read_bytes()) for name, path in modules.items()}
     order = initramfs.load_order(initramfs.WANTED, depends)
-    content = {name: (_DIRECTORY, b"") for name in ("bin", "dev", "image", "modules", "proc", "sys", "tmp")}
+    content = dict.fromkeys(("bin", "dev", "image", "modules", "proc", "sys", "tmp"), (_DIRECTORY, b""))
     content["init"] = (_PROGRAM, (_source_dir() / "init.sh").read_bytes())
     content["workload"] = (_PROGRAM, workload.read_bytes())
     content["bin/busybox"] = (_PROGRAM, Path(busybox).read_bytes())
@@ -132,11 +132,14 @@ def _build_root(debs: list[Path], root: Path) -> int:
             (tree / name).mkdir(exist_ok=True)
         content_bytes = sum(f.lstat().st_size for f in tree.rglob("*") if f.is_file() and not f.is_symlink())
         if content_bytes < _CONTENT_MIN_BYTES:
-            raise SetupMissing(what=f"packages with {_CONTENT_MIN_BYTES // MIB} MiB of files, got {content_bytes // MIB}")
+            raise SetupMissing(
+                what=f"packages with {_CONTENT_MIN_BYTES // MIB} MiB of files, got {content_bytes // MIB}"
+            )
         size_mib = int(content_bytes * _SLACK) // MIB + 64
         _tool(
             "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-L", "novacron-root",
-            "-U", "6e6f7661-6372-6f6e-0000-000000000001", "-E", "hash_seed=6e6f7661-6372-6f6e-0000-000000000002,root_owner=0:0",
+            "-U", "6e6f7661-6372-6f6e-0000-000000000001",
+            "-E", "hash_seed=6e6f7661-6372-6f6e-0000-000000000002,root_owner=0:0",
             "-d", str(tree), str(part), f"{size_mib}M", environment={"E2FSPROGS_FAKE_TIME": "1700000000"},
         )  # fmt: skip
         part.chmod(0o644)
@@ -147,7 +150,12 @@ def _build_root(debs: list[Path], root: Path) -> int:
 def _tool(*command: str, environment: dict[str, str] | None = None) -> None:
     try:
         subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_TOOL_S, env={**os.environ, **(environment or {})}
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_TOOL_S,
+            env={**os.environ, **(environment or {})},
         )
     except FileNotFoundError as error:
         raise SetupMissing(what=command[0]) from error

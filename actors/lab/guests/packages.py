@@ -99,7 +99,9 @@ def _run(command: list[str], deadline_s: float, folder: Path | None = None) -> s
     except FileNotFoundError as error:
         raise SetupMissing(what=f"{command[0]} (the guests are built from Debian packages)") from error
     except subprocess.TimeoutExpired as error:
-        raise SetupMissing(what=f"a package mirror that answers: {' '.join(command[:4])} took over {deadline_s} s") from error
+        raise SetupMissing(
+            what=f"a package mirror that answers: {' '.join(command[:4])} took over {deadline_s} s"
+        ) from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise SetupMissing(what=f"working Debian package sources: {last}") from error

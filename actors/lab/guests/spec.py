@@ -68,7 +68,9 @@ def guest_spec(
     if memory_mib < needed:
         raise BodyInvalid(detail=f"{name} needs {needed} MiB for this load and cache, it has {memory_mib}")
     if cache_mib > images.root_content_mib:
-        raise BodyInvalid(detail=f"cache_mib {cache_mib} is more than the root disk's {images.root_content_mib} MiB of files")
+        raise BodyInvalid(
+            detail=f"cache_mib {cache_mib} is more than the root disk's {images.root_content_mib} MiB of files"
+        )
     words = [
         "console=ttyS0", "quiet", "loglevel=1", "panic=-1", "mitigations=off",
         f"nova.kind={kind}", f"nova.load={load}", f"nova.cache={cache_mib}", f"nova.tick={tick_ms}",
@@ -78,5 +80,10 @@ def guest_spec(
         disks.append(msgspec.structs.replace(data_disk, target="vdb"))
         words.append(f"nova.disk={disk_writes_per_s}")
     return GuestSpec(
-        name=name, memory_mib=memory_mib, kernel=images.kernel, initrd=images.initrd, cmdline=" ".join(words), disks=disks
+        name=name,
+        memory_mib=memory_mib,
+        kernel=images.kernel,
+        initrd=images.initrd,
+        cmdline=" ".join(words),
+        disks=disks,
     )

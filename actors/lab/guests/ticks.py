@@ -7,6 +7,7 @@ inside a line: join the two texts before parsing. Lines end in ``*XX``, the XOR 
 import re
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import xor
 
 import msgspec
@@ -86,8 +87,7 @@ def _tick(line: str) -> Tick | None:
 
 def gaps(ticks: Sequence[Tick], over_ms: float) -> list[Gap]:
     """Neighbouring ticks more than `over_ms` apart on the guest's monotonic clock."""
-    pairs = zip(ticks, ticks[1:], strict=False)
-    found = [Gap(after_seq=a.seq, guest_ms=(b.monotonic_ns - a.monotonic_ns) / 1e6) for a, b in pairs]
+    found = [Gap(after_seq=a.seq, guest_ms=(b.monotonic_ns - a.monotonic_ns) / 1e6) for a, b in pairwise(ticks)]
     return [gap for gap in found if gap.guest_ms > over_ms]
 
 
@@ -112,7 +112,7 @@ def verdict(console: bytes) -> Verdict:
     problems = [line for line in said if line.startswith(("corrupt ", "fatal "))]
     problems += [f"tick {tick.seq} says CORRUPT" for tick in ticks if not tick.ok][:1]
     numbers = [tick.seq for tick in ticks]
-    if any(b <= a for a, b in zip(numbers, numbers[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(numbers)):
         problems.append("ticks go backwards: the guest ran twice, or restarted")
     missing = numbers[-1] - numbers[0] + 1 - len(set(numbers)) if numbers else 0
     if missing > 0:

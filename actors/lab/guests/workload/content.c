@@ -37,9 +37,9 @@ void fill_structured(uint64_t *words, size_t count, uint64_t seed) {
         record[2] = 1750000000000000ULL + record[0] * 1009 + (noise >> 40 & 0x3ff);
         memcpy(&record[3], WORDS[noise >> 50 & 63], 8);
         memcpy(&record[4], WORDS[noise >> 56 & 63], 8);
-        record[5] = next_random(&state);
-        record[6] = noise & 0xff;
-        record[7] = next_random(&state) & 0xffffffULL;
+        record[5] = noise & 0xff;
+        record[6] = next_random(&state) & 0xffffffULL;
+        record[7] = 0;
         size_t left = count - i;
         memcpy(words + i, record, (left < 8 ? left : 8) * sizeof *record);
     }

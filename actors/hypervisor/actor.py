@@ -1,0 +1,231 @@
+"""The node agent: the one actor of a node that talks to its libvirtd."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import psutil
+import structlog
+
+from actors.calls.messages import Caller, Empty
+from actors.calls.service import Service, exposed
+from actors.config.schema import Config
+from actors.errors import DeadlineExceeded, GuestBusy, GuestNotRunning, HypervisorDown, HypervisorFailed
+from actors.hypervisor.engine.states import version_text
+from actors.hypervisor.guests import GuestDesk
+from actors.hypervisor.host import ARCH, Host, memory_mib
+from actors.hypervisor.libvirt_driver import Connection
+from actors.hypervisor.messages import (
+    CheckIncoming,
+    CreateGuest,
+    FinishMove,
+    GuestInfo,
+    GuestName,
+    Guests,
+    GuestXml,
+    JobPaths,
+    MoveJob,
+    MoveStatus,
+    NodeFacts,
+    PrepareIncoming,
+    PrepareOutgoing,
+    StartMove,
+    StopGuest,
+)
+from actors.hypervisor.movedesk import MoveDesk
+from actors.hypervisor.store import LedgerStore
+from actors.hypervisor.threads import Threads
+
+log = structlog.get_logger()
+_Result = TypeVar("_Result")
+_CONF_DIR = Path("/etc/libvirt")
+# Where Debian's libvirt keeps disks; beside images_dir the only place where a move may make missing ones.
+_LIBVIRT_IMAGES = "/var/lib/libvirt/images"
+_CALL_S = 14.0
+_MAKE_S = 55.0
+_POLL_S = 0.2
+_STOP_S_MAX = 600.0
+
+
+class NodeAgent(Service):
+    """Guests of one node, and its half of moves. The methods' doors are open to this site only.
+
+    Args:
+        config: the node's.
+        conf_dir: libvirtd's configuration files.
+    """
+
+    def __init__(self, config: Config, conf_dir: Path = _CONF_DIR) -> None:
+        node = config.node
+        self._config = config
+        self._threads = Threads()
+        self._store = LedgerStore(node.state_dir / "agent-jobs.json")
+        self._connection = Connection(node.libvirt_uri, node.name, self._event)
+        self._host = Host(self._connection, conf_dir)
+        self._guests = GuestDesk(
+            self._connection, self._host, node.name, config.site.name, node.images_dir, node.run_dir / "consoles"
+        )
+        self._moves = MoveDesk(
+            self._connection, self._host, self._guests, self._store,
+            node=node.name, run_dir=node.run_dir, libvirtd=node.libvirtd_socket,
+            disk_dirs=(str(node.images_dir), _LIBVIRT_IMAGES), reserve_mib=node.reserve_mib,
+        )  # fmt: skip
+        # Room and names are checked and then taken: one such step at a time, or two would take the same.
+        self._one_at_a_time = asyncio.Lock()
+
+    # -- the host -------------------------------------------------------------------------------------------------
+
+    @exposed()
+    async def facts(self, caller: Caller, request: Empty) -> NodeFacts:  # noqa: ARG002
+        """The host; state 'degraded' with the reason in `warnings` while libvirtd is away."""
+        try:
+            return await self._do("facts", self._facts)
+        except (HypervisorDown, HypervisorFailed, DeadlineExceeded) as error:
+            total, _ = memory_mib()
+            return self._node_facts("degraded", total, 0, 0, [str(error)])
+
+    @exposed()
+    async def guests(self, caller: Caller, request: Empty) -> Guests:  # noqa: ARG002
+        """Every guest of this node."""
+        return await self._do("guests", lambda: Guests(guests=self._guests.all(self._store.now)))
+
+    @exposed()
+    async def guest_xml(self, caller: Caller, request: GuestName) -> GuestXml:  # noqa: ARG002
+        """A guest's migratable definition."""
+        return await self._do("guest_xml", lambda: self._guests.definition(request.name, self._store.now))
+
+    # -- guests ---------------------------------------------------------------------------------------------------
+
+    @exposed()
+    async def create_guest(self, caller: Caller, request: CreateGuest) -> GuestInfo:  # noqa: ARG002
+        """Define a guest and start it if asked."""
+        return await self._change("create_guest", lambda: self._guests.create(request, self._store.now), _MAKE_S)
+
+    @exposed()
+    async def start_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
+        """Start a guest that is shut off."""
+        return await self._on(request.name, self._guests.start)
+
+    @exposed()
+    async def pause_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
+        """Stop a running guest's CPUs."""
+        return await self._on(request.name, self._guests.pause)
+
+    @exposed()
+    async def resume_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
+        """Let a paused guest run on."""
+        return await self._on(request.name, self._guests.resume)
+
+    @exposed()
+    async def delete_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
+        """Undefine a guest that is shut off (state 'absent' in the answer); its disks stay."""
+        return await self._on(request.name, self._guests.delete)
+
+    @exposed()
+    async def stop_guest(self, caller: Caller, request: StopGuest) -> GuestInfo:  # noqa: ARG002
+        """Stop a guest: by its power button within `grace_s`, then by force."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(max(request.grace_s, 0.0), _STOP_S_MAX)
+        if request.grace_s > 0:
+            info = await self._on(request.name, self._guests.press_power)
+            while info.state != "shut-off" and loop.time() < until:
+                await asyncio.sleep(_POLL_S)
+                info = await self._do("stop_guest", lambda: self._guests.info(request.name, self._store.now))
+            if info.state == "shut-off":
+                return info
+        try:
+            return await self._on(request.name, self._guests.destroy)
+        except GuestNotRunning:
+            if request.grace_s <= 0:
+                raise
+            return await self._do("stop_guest", lambda: self._guests.info(request.name, self._store.now))
+
+    # -- moves ----------------------------------------------------------------------------------------------------
+
+    @exposed()
+    async def check_incoming(self, caller: Caller, request: CheckIncoming) -> Empty:  # noqa: ARG002
+        """Raises the reason why this guest can't come here."""
+        await self._do("check_incoming", lambda: self._moves.check_incoming(request))
+        return Empty()
+
+    @exposed()
+    async def prepare_incoming(self, caller: Caller, request: PrepareIncoming) -> JobPaths:  # noqa: ARG002
+        """Reserve memory, make missing disks and the job's directory."""
+        return await self._change("prepare_incoming", lambda: self._moves.prepare_incoming(request), _MAKE_S)
+
+    @exposed()
+    async def prepare_outgoing(self, caller: Caller, request: PrepareOutgoing) -> JobPaths:  # noqa: ARG002
+        """Freeze the guest and make the job's directory."""
+        return await self._change("prepare_outgoing", lambda: self._moves.prepare_outgoing(request))
+
+    @exposed()
+    async def start_move(self, caller: Caller, request: StartMove) -> Empty:  # noqa: ARG002
+        """Begin libvirt's migration through the job's sockets."""
+        await self._change("start_move", lambda: self._moves.start_move(request))
+        return Empty()
+
+    @exposed()
+    async def move_status(self, caller: Caller, request: MoveJob) -> MoveStatus:  # noqa: ARG002
+        """The move as this node's hypervisor has it now."""
+        return await self._do("move_status", lambda: self._moves.status(request))
+
+    @exposed()
+    async def abort_move(self, caller: Caller, request: MoveJob) -> Empty:  # noqa: ARG002
+        """Ask libvirt to give up the move."""
+        await self._do("abort_move", lambda: self._moves.abort_move(request))
+        return Empty()
+
+    @exposed()
+    async def finish_move(self, caller: Caller, request: FinishMove) -> Empty:  # noqa: ARG002
+        """End the job on this node."""
+        await self._change("finish_move", lambda: self._moves.finish_move(request))
+        return Empty()
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    async def _do(self, what: str, work: Callable[[], _Result], deadline_s: float = _CALL_S) -> _Result:
+        return await self._threads.run(f"agent@{self._config.node.name}.{what}", deadline_s, work)
+
+    async def _change(self, what: str, work: Callable[[], _Result], deadline_s: float = _CALL_S) -> _Result:
+        async with self._one_at_a_time:
+            return await self._do(what, work, deadline_s)
+
+    async def _on(self, guest: str, action: Callable[..., GuestInfo]) -> GuestInfo:
+        def act() -> GuestInfo:
+            ledger = self._store.now
+            frozen = ledger.of_guest(guest)
+            if frozen is not None:
+                raise GuestBusy(guest=guest, job=frozen.job)
+            return action(guest, ledger)
+
+        return await self._change(action.__name__, act)
+
+    def _event(self, guest: str, event: str, at: float) -> None:
+        self._store.change(lambda ledger: ledger.seen(guest, event, at))
+
+    def _facts(self) -> NodeFacts:
+        platform = self._host.platform()
+        guests = self._guests.all(self._store.now)
+        total, _ = memory_mib()
+        warnings = self._host.warnings(platform)
+        facts = self._node_facts("up", total, self._moves.room_mib(guests), len(guests), warnings)
+        return msgspec.structs.replace(
+            facts,
+            cpu_model=platform.machines.cpu_model,
+            machine_types=platform.machines.machine_types,
+            qemu_version=version_text(platform.qemu_version),
+            libvirt_version=version_text(platform.libvirt_version),
+            accelerator=platform.accelerator,
+        )
+
+    def _node_facts(self, state: str, total: int, free: int, guests: int, warnings: list[str]) -> NodeFacts:
+        name = self._config.node.name
+        member = self._config.topology.member(name)
+        assert member is not None, "configuration is validated"
+        return NodeFacts(
+            node=name, site=self._config.site.name, state=state, address=member.address,
+            cpus=psutil.cpu_count() or 1, cpu_model="", arch=ARCH, memory_mib=total, free_mib=free, guests=guests,
+            warnings=warnings,
+        )  # fmt: skip

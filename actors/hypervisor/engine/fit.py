@@ -1,0 +1,117 @@
+"""May a guest come to this host? Each check raises the reason why not."""
+
+from pathlib import PurePosixPath
+
+import msgspec
+
+from actors.errors import BodyInvalid, GuestExists, Incompatible, NoRoom
+from actors.hypervisor.engine.domain import Domain
+from actors.hypervisor.engine.names import inside
+from actors.hypervisor.messages import DiskSpec, GuestInfo
+
+PASSTHROUGH = "host-passthrough"
+QEMU_OLDEST_FOR_TCG = 10
+
+
+class HostView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checks look at: one reading of a host. `names`/`uuids`: of every guest defined or expected here."""
+
+    node: str
+    arch: str
+    cpu_model: str
+    cpu_models_usable: frozenset[str]
+    machine_types: frozenset[str]
+    free_mib: int
+    names: frozenset[str]
+    uuids: frozenset[str]
+
+
+class DiskHere(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies at a disk's path on this host. `size_bytes`: as the guest sees it; `used_by`: a guest here, or ''."""
+
+    exists: bool
+    size_bytes: int = 0
+    used_by: str = ""
+
+
+def free_mib(total_mib: int, available_mib: int, guests_mib: int, reserved_mib: int, reserve_mib: int) -> int:
+    """Memory that further guests can be promised.
+
+    Promised memory counts as gone even before its guest has touched it, and so does what others really use.
+    """
+    by_promise = total_mib - guests_mib - reserved_mib - reserve_mib
+    by_use = available_mib - reserved_mib - reserve_mib
+    return max(0, min(by_promise, by_use))
+
+
+def portable_cpu(model: str, host_model: str) -> str:
+    """The CPU as other hosts must judge it: a passed-through CPU is as good as its host's model."""
+    return f"{PASSTHROUGH}/{host_model}" if model == PASSTHROUGH else model
+
+
+def check_guest(info: GuestInfo, domain: Domain, host: HostView) -> None:
+    """Name, memory, machine type, architecture and CPU.
+
+    Raises:
+        BodyInvalid: the definition is of another guest than `info`.
+        GuestExists, NoRoom, Incompatible: it can't come.
+    """
+    if (domain.name, domain.uuid, domain.memory_mib) != (info.name, info.uuid, info.memory_mib):
+        raise BodyInvalid(detail=f"the definition is not that of {info.name}")
+    if info.name in host.names or info.uuid in host.uuids:
+        raise GuestExists(node=host.node, guest=info.name)
+    if domain.arch != host.arch:
+        raise _unfit(info, host, f"it needs a {domain.arch} host, this one is {host.arch}")
+    if domain.machine not in host.machine_types:
+        raise _unfit(info, host, f"machine type {domain.machine} is unknown to its QEMU")
+    _check_cpu(info, host)
+    if info.memory_mib > host.free_mib:
+        raise NoRoom(
+            node=host.node, guest=info.name, needs_mib=info.memory_mib, resource="memory", free_mib=host.free_mib
+        )
+
+
+def _check_cpu(info: GuestInfo, host: HostView) -> None:
+    model = info.cpu_model
+    mode, _, of_host = model.partition("/")
+    if mode == PASSTHROUGH:
+        if of_host != host.cpu_model:
+            raise _unfit(
+                info, host, f"it sees the whole CPU of its host, a {of_host}; this host has a {host.cpu_model}"
+            )
+    elif model and model not in {"host-model", "maximum"} and model not in host.cpu_models_usable:
+        raise _unfit(info, host, f"CPU model {model} can't be had on its CPU")
+
+
+def check_disk(info: GuestInfo, disk: DiskSpec, here: DiskHere, node: str, folders: tuple[str, ...]) -> bool:
+    """True when the disk is to be made here.
+
+    Raises:
+        Incompatible: a disk that does not travel is missing or differs, or its place here can't be used.
+    """
+
+    def unfit(reason: str) -> Incompatible:
+        return Incompatible(node=node, guest=info.name, reason=f"disk {disk.target}: {reason}")
+
+    if here.exists:
+        if disk.moves and here.used_by:
+            raise unfit(f"{disk.path} there belongs to guest {here.used_by}")
+        if disk.size_bytes and here.size_bytes != disk.size_bytes:
+            raise unfit(f"{disk.path} there has {here.size_bytes} bytes, not {disk.size_bytes}")
+        return False
+    if not disk.moves:
+        raise unfit(f"it does not travel with the guest, and {disk.path} is not there")
+    if disk.format not in {"raw", "qcow2"} or disk.size_bytes <= 0:
+        raise unfit(f"a disk of format {disk.format} and {disk.size_bytes} bytes can't be made there")
+    if not inside(disk.path, folders):
+        raise unfit(f"{disk.path} is not there, and disks are made only in {' and '.join(folders)}: make it by hand")
+    return True
+
+
+def missing_parents(path: str, existing: frozenset[str]) -> list[str]:
+    """The folders above `path` that are not among `existing`, outermost first."""
+    return [str(parent) for parent in reversed(PurePosixPath(path).parents) if str(parent) not in existing]
+
+
+def _unfit(info: GuestInfo, host: HostView, reason: str) -> Incompatible:
+    return Incompatible(node=host.node, guest=info.name, reason=reason)

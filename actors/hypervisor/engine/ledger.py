@@ -1,0 +1,77 @@
+"""The agent's own record of moves: which guests are frozen, what is reserved, what was made. Survives a restart."""
+
+from typing import Literal, Self
+
+import msgspec
+
+Role = Literal["incoming", "outgoing"]
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One job on this node.
+
+    `made`: files and folders that this job made here, in order. `started`: libvirt was asked to move. `was_running`:
+    the guest ran when it was frozen. `reason`/`libvirt_code`: libvirt's last word. `stopped_at`/`resumed_at`: Unix
+    seconds of QEMU's STOP and RESUME since then (0: not seen).
+    """
+
+    job: str
+    guest: str
+    role: Role
+    peer: str
+    uuid: str = ""
+    memory_mib: int = 0
+    made: list[str] = []
+    started: bool = False
+    was_running: bool = False
+    reason: str = ""
+    libvirt_code: int = 0
+    stopped_at: float = 0.0
+    resumed_at: float = 0.0
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """Every job under way on this node, by id."""
+
+    jobs: dict[str, JobRecord] = {}
+
+    def of_guest(self, guest: str) -> JobRecord | None:
+        """The job that `guest` is frozen by, or None."""
+        return next((record for record in self.jobs.values() if record.guest == guest), None)
+
+    def incoming(self, guest: str) -> bool:
+        """True when a job is bringing `guest` here."""
+        record = self.of_guest(guest)
+        return record is not None and record.role == "incoming"
+
+    def reserved_mib(self, present: frozenset[str], but_for: str = "") -> int:
+        """Memory promised to guests that are not `present` yet, job `but_for` left out."""
+        return sum(
+            record.memory_mib
+            for record in self.jobs.values()
+            if record.role == "incoming" and record.guest not in present and record.job != but_for
+        )
+
+    def expected(self, but_for: str = "") -> list[JobRecord]:
+        """The incoming jobs, job `but_for` left out."""
+        return [record for record in self.jobs.values() if record.role == "incoming" and record.job != but_for]
+
+    def put(self, record: JobRecord) -> Self:
+        """The ledger with `record` in it."""
+        return msgspec.structs.replace(self, jobs={**self.jobs, record.job: record})
+
+    def drop(self, job: str) -> Self:
+        """The ledger without `job`."""
+        return msgspec.structs.replace(self, jobs={key: value for key, value in self.jobs.items() if key != job})
+
+    def seen(self, guest: str, event: str, at: float) -> Self:
+        """The ledger after QEMU's `event` (STOP, RESUME) of `guest` at Unix time `at`."""
+        record = self.of_guest(guest)
+        # STOP counts from the move's start on; an operator's pause before it is none of the job's.
+        if record is None or (record.role == "outgoing" and not record.started):
+            return self
+        if event == "STOP":
+            return self.put(msgspec.structs.replace(record, stopped_at=at))
+        if event == "RESUME":
+            return self.put(msgspec.structs.replace(record, resumed_at=at))
+        return self

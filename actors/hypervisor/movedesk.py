@@ -1,0 +1,324 @@
+"""This node's half of moves: freeze, prepare, start, read, abort, end. Blocking; every step may be repeated.
+
+The ledger is written before anything is done about it, so that an agent that restarts knows what it owes.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import msgspec
+import structlog
+
+from actors.errors import (
+    BodyInvalid,
+    Conflict,
+    GuestBusy,
+    GuestNotRunning,
+    GuestRunning,
+    Incompatible,
+    JobUnknown,
+    NovaCronError,
+)
+from actors.hypervisor import disks, jobdirs
+from actors.hypervisor.engine import outcome
+from actors.hypervisor.engine.domain import parse_domain
+from actors.hypervisor.engine.fit import DiskHere, HostView, check_disk, check_guest, free_mib
+from actors.hypervisor.engine.ledger import JobRecord, Ledger
+from actors.hypervisor.engine.states import ERR_NO_DOMAIN, ERR_OPERATION_INVALID
+from actors.hypervisor.guests import GuestDesk
+from actors.hypervisor.host import ARCH, Host, memory_mib
+from actors.hypervisor.libvirt_driver import Connection
+from actors.hypervisor.messages import (
+    CheckIncoming,
+    DiskSpec,
+    FinishMove,
+    GuestInfo,
+    JobPaths,
+    MoveJob,
+    MoveStatus,
+    PrepareIncoming,
+    PrepareOutgoing,
+    StartMove,
+)
+from actors.hypervisor.moves import Moves
+from actors.hypervisor.store import LedgerStore
+
+log = structlog.get_logger()
+# States whose guest has its memory on this host.
+_ACTIVE = frozenset({"running", "paused", "incoming"})
+
+
+class MoveDesk:
+    """The moves of one node.
+
+    Args:
+        connection, host, guests, store: this node's.
+        node: its name.
+        run_dir, libvirtd: where job directories are made, and libvirtd's socket.
+        disk_dirs: folders in which missing disks may be made.
+        reserve_mib: memory never given to guests.
+    """
+
+    def __init__(
+        self, connection: Connection, host: Host, guests: GuestDesk, store: LedgerStore,
+        *, node: str, run_dir: Path, libvirtd: Path, disk_dirs: tuple[str, ...], reserve_mib: int,
+    ) -> None:  # fmt: skip
+        self._connection = connection
+        self._host = host
+        self._guests = guests
+        self._store = store
+        self._node = node
+        self._run_dir = run_dir
+        self._libvirtd = libvirtd
+        self._disk_dirs = disk_dirs
+        self._reserve_mib = reserve_mib
+        self._moves = Moves(connection.uri, self._ended)
+
+    # -- room and fitness -----------------------------------------------------------------------------------------
+
+    def room_mib(self, guests: Sequence[GuestInfo], but_for: str = "") -> int:
+        """Memory that can be promised to another guest, job `but_for`'s own promise not counted."""
+        active = [guest for guest in guests if guest.state in _ACTIVE]
+        present = frozenset(guest.name for guest in active)
+        total, available = memory_mib()
+        return free_mib(
+            total, available, sum(guest.memory_mib for guest in active),
+            self._store.now.reserved_mib(present, but_for), self._reserve_mib,
+        )  # fmt: skip
+
+    def check_incoming(self, request: CheckIncoming, job: str = "") -> list[DiskSpec]:
+        """May this guest come here? Returns the disks that would be made for it; raises the reason why not."""
+        domain = parse_domain(request.xml)
+        problems = self._host.keepalive_problems()
+        if problems:
+            raise Incompatible(node=self._node, guest=request.info.name, reason=problems[0])
+        platform = self._host.platform()
+        guests = self._guests.all(self._store.now)
+        expected = self._store.now.expected(but_for=job)
+        view = HostView(
+            node=self._node,
+            arch=ARCH,
+            cpu_model=platform.machines.cpu_model,
+            cpu_models_usable=platform.cpu_models_usable,
+            machine_types=frozenset(platform.machines.machine_types),
+            free_mib=self.room_mib(guests, job),
+            names=frozenset(guest.name for guest in guests) | {record.guest for record in expected},
+            uuids=frozenset(guest.uuid for guest in guests) | {record.uuid for record in expected},
+        )
+        check_guest(request.info, domain, view)
+        if [(d.target, d.path, d.format, d.moves) for d in domain.disks] != [
+            (d.target, d.path, d.format, d.moves) for d in request.info.disks
+        ]:
+            raise BodyInvalid(detail=f"the definition has other disks than {request.info.name}")
+        in_use = {disk.path: guest.name for guest in guests for disk in guest.disks}
+        return [disk for disk in request.info.disks if self._to_be_made(request.info, disk, in_use)]
+
+    def _to_be_made(self, info: GuestInfo, disk: DiskSpec, in_use: dict[str, str]) -> bool:
+        exists = Path(disk.path).exists()
+        here = DiskHere(
+            exists=exists,
+            size_bytes=disks.size_bytes(disk) if exists else 0,
+            used_by=in_use.get(disk.path, ""),
+        )
+        return check_disk(info, disk, here, self._node, self._disk_dirs)
+
+    # -- before ---------------------------------------------------------------------------------------------------
+
+    def prepare_incoming(self, request: PrepareIncoming) -> JobPaths:
+        """Reserve memory, make missing disks and the job's directory; what fails leaves nothing behind."""
+        paths = self._paths(request.job)
+        known = self._store.now.jobs.get(request.job)
+        if known is not None:
+            if (known.guest, known.role) != (request.info.name, "incoming"):
+                raise GuestBusy(guest=known.guest, job=request.job)
+            return paths
+        missing = self.check_incoming(CheckIncoming(info=request.info, xml=request.xml), request.job)
+        record = JobRecord(
+            job=request.job, guest=request.info.name, role="incoming", peer=request.source,
+            uuid=request.info.uuid, memory_mib=request.info.memory_mib,
+        )  # fmt: skip
+        self._store.change(lambda ledger: ledger.put(record))
+        try:
+            machines = self._host.platform().machines
+            owner = (machines.qemu_uid, machines.qemu_gid)
+            for disk in missing:
+                disks.make(disk, owner, lambda made: self._made(request.job, made))
+            jobdirs.make(paths, owner)
+        except BaseException:
+            self._forget(request.job, undo=True)
+            raise
+        return paths
+
+    def prepare_outgoing(self, request: PrepareOutgoing) -> JobPaths:
+        """Freeze a running guest that can be moved, and make the job's directory."""
+        paths = self._paths(request.job)
+        ledger = self._store.now
+        known = ledger.jobs.get(request.job)
+        if known is not None and (known.guest, known.role) == (request.guest, "outgoing"):
+            return paths
+        busy = known or ledger.of_guest(request.guest)
+        if busy is not None:
+            raise GuestBusy(guest=request.guest, job=busy.job)
+        info = self._guests.info(request.guest, ledger)
+        if info.state != "running":
+            raise GuestNotRunning(guest=request.guest, state=info.state)
+        problems = self._host.keepalive_problems()
+        if problems:
+            raise Incompatible(node=self._node, guest=request.guest, reason=problems[0])
+        # "No such guest any more" is how success is told: a guest that vanishes also when it crashes can't be moved.
+        if not self._connection.domain(request.guest, lambda domain: domain.isPersistent()):
+            raise Conflict(detail=f"guest {request.guest} is transient: define it before it is moved")
+        record = JobRecord(
+            job=request.job, guest=request.guest, role="outgoing", peer=request.target, uuid=info.uuid, was_running=True
+        )
+        self._store.change(lambda now: now.put(record))
+        try:
+            machines = self._host.platform().machines
+            jobdirs.make(paths, (machines.qemu_uid, machines.qemu_gid))
+        except BaseException:
+            self._forget(request.job, undo=False)
+            raise
+        return paths
+
+    # -- under way ------------------------------------------------------------------------------------------------
+
+    def start_move(self, request: StartMove) -> None:
+        """Begin libvirt's migration; a job that was started before is left to itself."""
+        record = self._record(request.job, request.guest, "outgoing")
+        if record.started:
+            return
+        if request.pause_ms < 1:
+            raise BodyInvalid(detail=f"pause_ms {request.pause_ms} is not positive")
+        state = self._guests.state(request.guest, self._store.now)
+        if state != "running":
+            raise GuestNotRunning(guest=request.guest, state=state)
+        self._store.change(lambda ledger: ledger.put(msgspec.structs.replace(record, started=True)))
+        self._moves.start(request, self._paths(request.job))
+
+    def status(self, request: MoveJob) -> MoveStatus:
+        """The move as libvirt has it now."""
+        # Before libvirt is asked: a call that returns in between has changed libvirt's state first.
+        calling = self._moves.calling(request.job)
+        state, stats = self._look(request.guest)
+        record = self._store.now.jobs.get(request.job)
+        if record is None or record.guest != request.guest:
+            return MoveStatus(outcome="none", guest_state=state)
+        if record.role == "incoming":
+            return outcome.incoming(record, state, stats)
+        return outcome.outgoing(record, state, stats, calling=calling)
+
+    def abort_move(self, request: MoveJob) -> None:
+        """Ask libvirt to give up; when there is nothing to give up, nothing happens."""
+        record = self._store.now.jobs.get(request.job)
+        if record is None or record.role != "outgoing" or record.guest != request.guest:
+            return
+
+        def abort(connection: Any) -> None:
+            try:
+                connection.lookupByName(request.guest).abortJob()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in {ERR_NO_DOMAIN, ERR_OPERATION_INVALID}:
+                    raise
+
+        self._connection.use(abort, request.guest)
+
+    # -- after ----------------------------------------------------------------------------------------------------
+
+    def finish_move(self, request: FinishMove) -> None:
+        """Unfreeze and clean up; with `roll_back` undo what this job made here. An unknown job is a finished one."""
+        record = self._store.now.jobs.get(request.job)
+        if record is None:
+            return
+        if record.guest != request.guest:
+            raise JobUnknown(job=request.job)
+        if record.role == "outgoing":
+            self._end_outgoing(record, resume=request.roll_back and request.resume)
+        elif request.roll_back:
+            self._undo_incoming(record)
+        self._forget(request.job, undo=record.role == "incoming" and request.roll_back)
+
+    def _end_outgoing(self, record: JobRecord, *, resume: bool) -> None:
+        status = self.status(MoveJob(job=record.job, guest=record.guest))
+        if status.outcome == "running":
+            raise GuestBusy(guest=record.guest, job=record.job)
+        if resume and record.started and record.was_running and status.guest_state == "paused":
+            log.info("resuming the guest that its failed move left paused", guest=record.guest, job=record.job)
+            self._connection.domain(record.guest, lambda domain: domain.resume())
+
+    def _undo_incoming(self, record: JobRecord) -> None:
+        state = self._guests.state(record.guest, self._store.now)
+        if state == "absent":
+            return
+        if state != "incoming" or record.resumed_at:
+            raise GuestRunning(guest=record.guest)
+
+        def destroy(connection: Any) -> None:
+            with contextlib.suppress(libvirt.libvirtError):  # it is gone by now, or the next look says that it is not
+                connection.lookupByName(record.guest).destroy()
+
+        self._connection.use(destroy, record.guest)
+        state = self._guests.state(record.guest, self._store.now)
+        if state != "absent":
+            raise GuestBusy(guest=record.guest, job=record.job)
+
+    # -- the ledger -----------------------------------------------------------------------------------------------
+
+    def _record(self, job: str, guest: str, role: str) -> JobRecord:
+        record = self._store.now.jobs.get(job)
+        if record is None or (record.guest, record.role) != (guest, role):
+            raise JobUnknown(job=job)
+        return record
+
+    def _paths(self, job: str) -> JobPaths:
+        return jobdirs.paths_of(self._run_dir, self._libvirtd, job)
+
+    def _made(self, job: str, path: str) -> None:
+        def add(ledger: Ledger) -> Ledger:
+            record = ledger.jobs[job]
+            return ledger.put(msgspec.structs.replace(record, made=[*record.made, path]))
+
+        self._store.change(add)
+
+    def _forget(self, job: str, *, undo: bool) -> None:
+        record = self._store.now.jobs[job]
+        if undo:
+            disks.unmake(record.made)
+        jobdirs.remove(self._paths(job))
+        self._store.change(lambda ledger: ledger.drop(job))
+
+    def _ended(self, job: str, message: str, code: int) -> None:
+        def note(ledger: Ledger) -> Ledger:
+            record = ledger.jobs.get(job)
+            if record is None:
+                return ledger
+            return ledger.put(msgspec.structs.replace(record, reason=message, libvirt_code=code))
+
+        try:
+            self._store.change(note)
+        except (OSError, NovaCronError) as error:
+            log.warning("the reason of a move's end is lost", job=job, error=str(error))
+
+    def _look(self, guest: str) -> tuple[str, dict[str, int]]:
+        """The guest's state and libvirt's job of it, numbers only."""
+        state = self._guests.state(guest, self._store.now)
+        if state == "absent":
+            return state, {}
+
+        def read(connection: Any) -> dict[str, int]:
+            try:
+                domain = connection.lookupByName(guest)
+                stats = domain.jobStats() if domain.isActive() else {}
+                if not stats.get("type") and state == "running":
+                    stats = domain.jobStats(
+                        libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+                    )
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in {ERR_NO_DOMAIN, ERR_OPERATION_INVALID}:
+                    return {}
+                raise
+            return {key: value for key, value in stats.items() if isinstance(value, int)}
+
+        return state, self._connection.use(read, guest)
