@@ -1,0 +1,73 @@
+"""Rows of the benchmark's file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.moving.rivals import Tuning
+from benchmarks.moving.rows import COLUMNS, Judged, Measured, Setting, row, with_speedup
+from benchmarks.report import Row, write
+
+SETTING = Setting(link="100mbit,50ms,0%", load="64,2000,64", memory_mib=1024, cache_mib=320)
+PROMISED = {
+    "system", "link", "load", "memory_mib", "store", "total_s", "pause_ms", "wire_bytes", "guest_ok", "rounds",
+    "pause_guest_clock_ms", "pause_qemu_ms", "zstd_level", "channels", "speedup_vs_plain", "wire_bytes_back",
+    "load_average",
+}  # fmt: skip
+
+
+def a_row(system: str = "qemu-plain", total_s: float | None = 60.2281, failure: str = "", ok: bool = True) -> Row:
+    """A row of a move that took `total_s`."""
+    measured = Measured(total_s=total_s, pause_ms=676.04, wire_bytes=719_585_096, rounds=12, failure=failure)
+    judged = Judged(ok=ok, pause_ms=677.444, cached_mib=319, checks=9, problems=[] if ok else ["2 ticks are missing"])
+    return row(SETTING, system, 1, Tuning(channels=4), measured, judged, "")
+
+
+def test_a_row_has_every_promised_column() -> None:
+    [found] = with_speedup([a_row()])
+    assert set(found) >= PROMISED | set(COLUMNS)
+    assert (found["total_s"], found["pause_ms"], found["pause_guest_clock_ms"]) == (60.228, 676.0, 677.4)
+    assert (found["link"], found["load"], found["memory_mib"], found["store"]) == (
+        "100mbit,50ms,0%", "64,2000,64", 1024, "empty",
+    )  # fmt: skip
+    assert (found["channels"], found["zstd_level"], found["guest_ok"], found["note"]) == (4, None, True, "")
+    assert found["cache_mib"] == 319
+
+
+def test_a_move_that_was_given_up_says_so() -> None:
+    found = a_row(total_s=None, failure="not finished within 600 s, aborted", ok=False)
+    assert found["total_s"] is None
+    assert found["guest_ok"] is False
+    assert found["note"] == "not finished within 600 s, aborted; 2 ticks are missing"
+
+
+def test_speedup_is_against_the_median_of_plain() -> None:
+    rows = [
+        a_row(total_s=58.0),
+        a_row(total_s=60.0),
+        a_row(total_s=80.0),
+        a_row("novacron", 8.0),
+        a_row("novacron", None),
+    ]
+    assert [one["speedup_vs_plain"] for one in with_speedup(rows)] == [1.03, 1.0, 0.75, 7.5, None]
+
+
+def test_without_plain_there_is_no_speedup() -> None:
+    assert [one["speedup_vs_plain"] for one in with_speedup([a_row("novacron", 8.0)])] == [None]
+    assert [one["speedup_vs_plain"] for one in with_speedup([a_row(total_s=None), a_row("novacron", 8.0)])] == [
+        None,
+        None,
+    ]
+
+
+def test_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.report.machine_facts", lambda: {"cores": 2})
+    file = tmp_path / "migration.json"
+    rows = with_speedup([a_row()])
+    write("migration", rows, file)
+    found = json.loads(file.read_text())
+    assert set(found) == {"bench", "version", "machine", "rows"}
+    assert found["bench"] == "migration"
+    assert found["rows"] == rows
+    assert list(tmp_path.iterdir()) == [file]
