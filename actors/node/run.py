@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import ray
 import structlog
 
 from actors.boot.component import Component
@@ -15,8 +16,10 @@ from actors.boot.runner import Runner
 from actors.boot.status import BootStatus, Unhealthy
 from actors.config.load import load
 from actors.config.schema import Config
+from actors.errors import Unreachable
 from actors.files import write_atomically
 from actors.node.components import components
+from actors.node.head import until_gone
 from actors.node.process import STATUS_FILE, claimed
 
 log = structlog.get_logger()
@@ -57,12 +60,22 @@ async def _run(config: Config, extra: Extra) -> None:
     progress = asyncio.create_task(_publish(runner, config))
     try:
         await runner.boot()
+        end = asyncio.create_task(_end_with_ray())
         with contextlib.suppress(asyncio.CancelledError):
             await _watch(runner)
+        end.cancel()
         await runner.stop()
     finally:
         progress.cancel()
         _write(runner, config)
+
+
+async def _end_with_ray() -> None:
+    """End this process when the site's Ray cluster has ended, which takes the actors with it; guests are libvirt's."""
+    await until_gone(ray.get_runtime_context().gcs_address)
+    log.error("this site's Ray cluster has ended, and so does this node; guests keep running")
+    # Threads are waiting for a cluster that answers nobody any more: a tidy end would wait for them, up to a minute.
+    os._exit(Unreachable.exit_code)
 
 
 async def _watch(runner: Runner) -> None:
