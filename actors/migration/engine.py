@@ -27,6 +27,7 @@ from actors.migration.states import (
     ENDED,
     PAST_NO_RETURN,
     SIDE_OF,
+    STEPS_IN,
     Deadlines,
     Job,
     Ruling,
@@ -55,9 +56,9 @@ def handle(job: Job, event: Event, deadlines: Deadlines) -> tuple[Job, list[Inst
             turn.cancel()
         case TimedOut() if event.state is job.state and not job.ended:
             turn.time_out()
-        case StepDone() if event.issued_in is job.state:
+        case StepDone() if event.issued_in is job.state and event.step in STEPS_IN[job.state]:
             turn.done(event.step)
-        case StepFailed() if event.issued_in is job.state:
+        case StepFailed() if event.issued_in is job.state and event.step in STEPS_IN[job.state]:
             turn.failed(event)
         case Observed() if event.issued_in is job.state:
             turn.observed(event)
@@ -140,10 +141,8 @@ class _Turn:
                 self._set(move_started=True)
                 self._enter(State.PERFORM)
                 self._do(Step.START)
-            case (State.PERFORM, Step.START) | (State.ROLLING_BACK, Step.ABORT):
-                self._read()
             case _:
-                pass
+                self._read()
 
     def failed(self, event: StepFailed) -> None:
         step = event.step
@@ -151,7 +150,7 @@ class _Turn:
             self._retry(step)
         elif self.job.state is State.ROLLING_BACK:
             self._read(RETRY_S)
-        elif self.job.state in {State.BEGIN, State.PREPARE, State.PERFORM}:
+        else:
             self._fail_with(event.code, event.fields)
 
     def observed(self, event: Observed) -> None:

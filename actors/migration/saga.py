@@ -84,6 +84,8 @@ class Saga:
                 await self._end_target(job, roll_back=True)
             case Step.FINISH_SOURCE:
                 await self._end_source(job, roll_back=False, resume=False)
+                if job.state is State.CONFIRM and not job.source_gone:
+                    await self._remove_remains(job)
             case Step.FINISH_TARGET:
                 await self._end_target(job, roll_back=False)
 
@@ -137,6 +139,19 @@ class Saga:
             self._remotes.encoder(job.source).close(job.id),
             self._remotes.transport(job.source).close(job.id),
         )
+
+    async def _remove_remains(self, job: Job) -> None:
+        """Remove what still stands at the source although the target has executed the guest (V2).
+
+        Only libvirt's own last step going wrong leaves anything. Never done for a job that has ended: the guest may
+        have come back since.
+        """
+        agent = self._remotes.agent(job.source)
+        status = await agent.move_status(MoveJob(job=job.id, guest=job.guest))
+        if status.guest_state in {"running", "paused"}:
+            await agent.act("stop", job.guest, 0.0)
+        if status.guest_state != "absent":
+            await agent.act("delete", job.guest, 0.0)
 
     async def _end_target(self, job: Job, *, roll_back: bool) -> None:
         await self._target.end(EndTarget(job=job.id, guest=job.guest, target=job.target, roll_back=roll_back))

@@ -54,6 +54,23 @@ SIDE_OF: dict[Step, Side] = {
 }
 
 
+_UNDOING = frozenset({Step.UNDO_SOURCE, Step.UNDO_TARGET})
+_FINISHING = frozenset({Step.FINISH_SOURCE, Step.FINISH_TARGET})
+# The steps that are ever instructed in each state.
+STEPS_IN: dict[State, frozenset[Step]] = {
+    State.BEGIN: frozenset({Step.FREEZE}),
+    State.PREPARE: frozenset({Step.RECEIVE, Step.WIRE}),
+    State.PERFORM: frozenset({Step.START}),
+    State.SWITCHOVER: frozenset(),
+    State.FINISH: frozenset(),
+    State.CONFIRM: _FINISHING,
+    State.ROLLING_BACK: _UNDOING | {Step.ABORT},
+    State.COMPLETED: _FINISHING,
+    State.FAILED: _UNDOING,
+    State.CANCELLED: _UNDOING,
+}
+
+
 class Ruling(StrEnum):
     """What a roll-back has found out for good; from then on only cleaning up is left."""
 

@@ -2,7 +2,7 @@
 
 from actors.errors import error_from
 from actors.migration.messages import JobView, Progress
-from actors.migration.states import PAST_NO_RETURN, Job, State
+from actors.migration.states import PAST_NO_RETURN, Job, Side, State
 
 
 def view(job: Job, progress: Progress) -> JobView:
@@ -13,6 +13,9 @@ def view(job: Job, progress: Progress) -> JobView:
         message = f"{error} Now: {job.note}"
     if job.state is State.CANCELLED:
         message = "Cancelled by request; the guest stayed where it was."
+    if job.ended and job.owed:
+        nodes = [job.source if side is Side.SOURCE else job.target for side in sorted(job.owed)]
+        message = f"{message} Cleaning up at {', '.join(nodes)} goes on.".lstrip()
     return JobView(
         id=job.id,
         guest=job.guest,

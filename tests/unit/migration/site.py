@@ -60,7 +60,7 @@ class World:
         self.cut: set[str] = set()
         self.hang: set[tuple[str, str]] = set()
         self.log: list[tuple[str, str, str]] = []
-        self.agents: dict[str, "FakeAgent"] = {}
+        self.agents: dict[str, FakeAgent] = {}
 
     def methods(self, service: str, node: str) -> list[str]:
         return [method for where, at, method in self.log if (where, at) == (service, node)]
@@ -163,6 +163,10 @@ class FakeAgent(Service):
         return self.guests_here[request.name]
 
     @exposed()
+    async def delete_guest(self, caller: Caller, request: GuestName) -> GuestInfo:
+        return self.guests_here.pop(request.name)
+
+    @exposed()
     async def stop_guest(self, caller: Caller, request: StopGuest) -> GuestInfo:
         self.put(request.name, "shut-off")
         return self.guests_here[request.name]
@@ -238,6 +242,8 @@ class FakeAgent(Service):
             other = self._other(request.job)
             other.put(request.guest)
             other.moves[request.job] = MoveStatus(outcome="succeeded", guest_state="running", resumed_at=1000.15)
+        elif self.fail == "confirm":
+            self.moves[request.job] = msgspec.structs.replace(move, outcome="failed", reason="libvirtd was killed")
         else:
             del self.guests_here[request.guest]
             self.moves[request.job] = msgspec.structs.replace(move, outcome="succeeded", memory_remaining=0)
@@ -412,5 +418,3 @@ class TwoSites:
 
 def disk(target: str, *, moves: bool) -> DiskSpec:
     return DiskSpec(target=target, path=f"/images/{target}", format="raw", moves=moves)
-
-

@@ -1,5 +1,6 @@
 """The engine against simulated hypervisors, with a manager that crashes at every step, lost answers and late orders."""
 
+import contextlib
 from functools import partial
 
 import msgspec
@@ -146,10 +147,8 @@ class Moves(RuleBasedStateMachine):
     @precondition(lambda self: self.manager.late)
     @rule()
     def late_order_arrives(self):
-        try:
+        with contextlib.suppress(StepRefused):
             self.manager.late.pop(0)()
-        except StepRefused:
-            pass
 
     @rule()
     def operator_cancels(self):

@@ -1,0 +1,101 @@
+"""Progress and ETA."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.encoding.messages import CodecStats, LayerCount
+from actors.hypervisor.messages import MoveStatus
+from actors.migration.progress import PAGE_BYTES, Meter
+from actors.prediction.messages import Forecast
+
+MIB = 1 << 20
+
+
+def status(memory_remaining, memory_total=1024 * MIB, disk_remaining=0):
+    return MoveStatus(
+        outcome="running",
+        guest_state="running",
+        memory_total=memory_total,
+        memory_remaining=memory_remaining,
+        disk_total=disk_remaining,
+        disk_remaining=disk_remaining,
+    )
+
+
+def codec(wire_bytes, pages):
+    return CodecStats(
+        job="m",
+        state="running",
+        stream_bytes=pages * 4104,
+        wire_bytes=wire_bytes,
+        layers={"zstd": LayerCount(pages=pages)},
+    )
+
+
+def forecast(mean, low=None, high=None):
+    return Forecast(mean=mean, low=low or mean, high=high or mean, horizon_s=30, method="ewma", samples=10, streams=4)
+
+
+def test_unknown_until_something_was_measured():
+    meter = Meter()
+    assert meter.take(0, status(100), None, forecast(1e6)).eta_s == -1
+    assert meter.take(1, status(100), codec(0, 0), forecast(1e6)).eta_s == -1
+
+
+def test_remaining_times_ratio_over_forecast():
+    # 64 MiB of guest memory became 16 MiB on the wire; 512 MiB are left; the link carries 8 (4 to 16) MiB/s.
+    meter = Meter()
+    pages = 64 * MIB // PAGE_BYTES
+    progress = meter.take(0, status(512 * MIB), codec(16 * MIB, pages), forecast(8 * MIB, 4 * MIB, 16 * MIB))
+    assert progress.eta_s == pytest.approx(16)
+    assert (progress.eta_low_s, progress.eta_high_s) == (pytest.approx(8), pytest.approx(32))
+
+
+def test_disks_cross_as_they_are():
+    meter = Meter()
+    pages = 64 * MIB // PAGE_BYTES
+    progress = meter.take(0, status(0, disk_remaining=80 * MIB), codec(16 * MIB, pages), forecast(8 * MIB))
+    assert progress.eta_s == pytest.approx(10)
+
+
+def test_a_lately_worse_ratio_widens_the_interval():
+    meter = Meter()
+    meter.take(0, status(900 * MIB), codec(1 * MIB, 25600), forecast(8 * MIB))
+    progress = meter.take(1, status(800 * MIB), codec(51 * MIB, 51200), forecast(8 * MIB))
+    assert progress.eta_low_s < progress.eta_s <= progress.eta_high_s
+    assert progress.eta_s == pytest.approx(50)
+
+
+def test_without_a_forecast_the_moves_own_rate_counts():
+    meter = Meter()
+    meter.take(0, status(900 * MIB), codec(0, 0), None)
+    progress = meter.take(2, status(800 * MIB), codec(20 * MIB, 25600), None)
+    assert progress.rate_bytes_per_s == pytest.approx(10 * MIB)
+    assert progress.eta_s == pytest.approx(16)
+    assert (progress.eta_low_s, progress.eta_high_s) == (pytest.approx(8), pytest.approx(32))
+
+
+def test_a_look_without_figures_keeps_the_last_ones():
+    meter = Meter()
+    meter.take(0, status(900 * MIB), codec(5, 1), None)
+    progress = meter.take(1, None, None, None)
+    assert (progress.memory_remaining, progress.wire_bytes) == (900 * MIB, 5)
+
+
+steps = st.lists(
+    st.tuples(st.floats(0.01, 5), st.integers(0, 1 << 30), st.integers(0, 1 << 18), st.integers(0, 1 << 32)),
+    max_size=20,
+)
+
+
+@given(steps, st.floats(1, 1e10), st.floats(0.1, 1), st.floats(1, 10))
+def test_the_interval_surrounds_the_estimate(moves, mean, low, high):
+    meter, at, wire, pages = Meter(), 0.0, 0, 0
+    for gap, more_wire, more_pages, remaining in moves:
+        at, wire, pages = at + gap, wire + more_wire, pages + more_pages
+        progress = meter.take(at, status(remaining), codec(wire, pages), forecast(mean, mean * low, mean * high))
+        if progress.eta_s >= 0:
+            assert progress.eta_low_s <= progress.eta_s <= progress.eta_high_s
+        else:
+            assert (progress.eta_low_s, progress.eta_high_s) == (-1, -1)
