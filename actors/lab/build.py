@@ -58,9 +58,7 @@ class Builder:
         if self._depth == "ray":
             return
         self._progress("NovaCron on every node")
-        for node in plan.nodes:
-            services.start_novacron(self._namespaces, node)
-        self._on_each(plan.nodes, services.wait_novacron)
+        self._on_each(plan.nodes, self._start_novacron)
 
     def _on_each(self, nodes: list[NodePlan], step: Callable[[NodePlan], None]) -> None:
         if nodes:
@@ -126,6 +124,9 @@ class Builder:
         self._namespaces.run(node.holder, ["sh", "-c", hostfiles.mount_script(node)])
         libvirtd.start(self._namespaces, node)
         libvirtd.wait_ready(node, _STEP_S)
+
+    def _start_novacron(self, node: NodePlan) -> None:
+        services.start_novacron(self._namespaces, node)
 
     def _start_ray(self, node: NodePlan) -> None:
         services.start_ray(self._plan, self._namespaces, node)

@@ -1,5 +1,6 @@
 """Pure planning: from a topology to addresses, names and paths. Nothing here touches the machine."""
 
+import ipaddress
 from pathlib import Path
 from typing import Literal
 
@@ -207,17 +208,30 @@ def _host_uuid(lab_id: str, site: int, node: int) -> str:
 
 
 def choose_second_octet(taken: list[str]) -> int:
-    """The first of our ranges that none of the machine's prefixes `taken` (``10.77.1.0/24`` or an address) lies in.
+    """The range to use on a machine whose routes have the destinations `taken`; what is no IPv4 prefix is passed over.
+
+    A range that no route touches is best. One that only lies inside a wider route (a VPN's 10.0.0.0/8) will do: the
+    lab's own routes are narrower, so they win, and nothing else of the wider one is hidden.
 
     Raises:
-        Conflict: every range is in use.
+        Conflict: the machine has narrower routes into every range.
     """
-    for octet in SECOND_OCTETS:
-        if not any(prefix.startswith(f"10.{octet}.") for prefix in taken):
-            return octet
-    raise Conflict(
-        detail=f"10.{SECOND_OCTETS[0]}.0.0/16 to 10.{SECOND_OCTETS[-1]}.0.0/16 are all in use on this machine"
-    )
+    routes = [route for text in taken if (route := _ipv4_network(text)) is not None and route.prefixlen > 0]
+    ranges = {octet: ipaddress.IPv4Network(f"10.{octet}.0.0/16") for octet in SECOND_OCTETS}
+    usable = [o for o, own in ranges.items() if not any(route.subnet_of(own) for route in routes)]
+    untouched = [o for o in usable if not any(route.overlaps(ranges[o]) for route in routes)]
+    if not usable:
+        raise Conflict(
+            detail=f"{ranges[SECOND_OCTETS[0]]} to {ranges[SECOND_OCTETS[-1]]} are all in use on this machine"
+        )
+    return (untouched or usable)[0]
+
+
+def _ipv4_network(text: str) -> ipaddress.IPv4Network | None:
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError:
+        return None
 
 
 def next_hops(plan: LabPlan, site: str) -> dict[str, LinkPlan]:

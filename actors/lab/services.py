@@ -1,21 +1,19 @@
 """What runs on the nodes beside libvirtd: the site's Ray cluster and NovaCron, with their configuration."""
 
-import http.client
 import secrets
 import shutil
-import socket
 import sys
-import time
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
 from ruamel.yaml import YAML
 
-from actors.errors import SetupMissing, Unreachable
+from actors.errors import SetupMissing
 from actors.lab.namespace import Namespaces
 from actors.lab.plan import API_PORT, RAY_PORT, TRANSPORT_PORT, LabPlan, NodePlan
 from actors.lab.processes import Found
+from actors.node import process
 from actors.security.authority import create_authority, issue
 
 CONFIG: Final = Path("/etc/novacron/node.yaml")
@@ -27,9 +25,8 @@ NODE_ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _RAY_S: Final = 120.0
-_NODE_S: Final = 180.0
-_POLL_S: Final = 0.1
-_PROBE_S: Final = 2.0
+_NODE_S: Final = 300.0
+_MARGIN_S: Final = 30.0
 
 
 def node_config(plan: LabPlan, node: NodePlan) -> dict[str, Any]:
@@ -103,44 +100,26 @@ def start_ray(plan: LabPlan, namespaces: Namespaces, node: NodePlan) -> None:
 
 
 def start_novacron(namespaces: Namespaces, node: NodePlan) -> None:
-    """Start NovaCron on `node`; `wait_novacron` waits for it."""
-    argv = [_program("novacron"), "node", "run", "--config", str(CONFIG)]
-    namespaces.daemon(node.holder, "novacron", argv, node.state_dir / "log" / "novacron.log")
-
-
-def wait_novacron(node: NodePlan) -> None:
-    """Wait until NovaCron on `node` answers.
+    """Start NovaCron on `node` and wait until it is ready; its log is ``lib-novacron/log/node.log``.
 
     Raises:
-        Unreachable: it did not in time; the end of its log is in the message.
+        Failed: it did not become ready, with its own reason.
     """
-    until = time.monotonic() + _NODE_S
-    while (reason := novacron_problem(node)) is not None:
-        if time.monotonic() > until:
-            log = node.state_dir / "log" / "novacron.log"
-            last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-            raise Unreachable(what=f"NovaCron on {node.name} within {_NODE_S:g} s: {reason}; its log ends with: {last}")
-        time.sleep(_POLL_S)
+    argv = [_program("novacron"), "node", "start", "--config", str(CONFIG), "--wait-s", f"{_NODE_S:g}"]
+    namespaces.run(node.holder, argv, _NODE_S + _MARGIN_S)
 
 
 def novacron_problem(node: NodePlan) -> str | None:
-    """Why NovaCron on `node` is not ready, or None: its TLS port listens and, on a lead, the API is ready."""
-    try:
-        socket.create_connection((node.address, TRANSPORT_PORT), timeout=_PROBE_S).close()
-        return _api_problem(node) if node.leads else None
-    except (OSError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
-
-
-def _api_problem(node: NodePlan) -> str | None:
-    connection = http.client.HTTPConnection(node.address, API_PORT, timeout=_PROBE_S)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        said = answer.read(400).decode(errors="replace")
-    finally:
-        connection.close()
-    return None if answer.status == http.HTTPStatus.OK else f"/readyz says {answer.status}: {said}"
+    """Why NovaCron on `node` is not ready, or None when it is."""
+    run_dir = node.run_dir / "novacron"
+    if process.find(run_dir) is None:
+        return "it is not running"
+    status = process.read_status(run_dir)
+    if status is None:
+        return "it has just been started"
+    if not status.ready:
+        return f"it is starting: {status.phase}"
+    return None
 
 
 def ray_runs(node: NodePlan, processes: list[Found]) -> bool:
