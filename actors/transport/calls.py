@@ -170,7 +170,8 @@ class PeerCalls:
         await self._send(Answer(call.id, reply))
 
     async def _reply(self, call: Call) -> bytes:
-        deadline_s = min(call.deadline_s, _DEADLINE_MAX_S)
+        # Written so that NaN, which is neither, gets the limit too.
+        deadline_s = call.deadline_s if 0 <= call.deadline_s <= _DEADLINE_MAX_S else _DEADLINE_MAX_S
         what = f"{call.service}.{call.method}"
         try:
             async with asyncio.timeout(deadline_s):

@@ -13,7 +13,7 @@ from typing import Protocol
 from actors.errors import StreamCorrupt
 from actors.transport.frames import Frame, FrameParser, encode
 from actors.transport.link_meter import TcpCounters
-from actors.transport.sockets import reason_of, tcp_counters
+from actors.transport.sockets import adapt_unsent, reason_of, tcp_counters
 
 _READS_PER_TURN = 16
 _WRITES_PER_TURN = 16
@@ -78,6 +78,11 @@ class Connection:
         """Send `frame` on this very connection, before everything else."""
         self._urgent.append(frame)
         self.write_on()
+
+    def adapt(self, unsent_most_bytes: int) -> None:
+        """Adapt what the kernel may hold unsent to the connection's rate."""
+        if self.is_open:
+            adapt_unsent(self._tls, unsent_most_bytes)
 
     def counters(self) -> TcpCounters:
         """The kernel's counters of this connection."""

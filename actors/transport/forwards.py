@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from actors.errors import Conflict, NovaCronError
+from actors.errors import BadRequest, Conflict, NovaCronError
 from actors.transport.channel_stream import ChannelStream
 from actors.transport.forward import connect_unix, join, listen_unix
 from actors.transport.messages import Expose, Forward
@@ -46,7 +46,7 @@ class Forwards:
         """Listen for `order`; the same order again changes nothing.
 
         Raises:
-            BadRequest: nothing can listen there.
+            BadRequest: nothing can listen there, or no such priority.
             Conflict: the path already leads elsewhere.
         """
         existing = self._listening.get(order.listen_path)
@@ -54,7 +54,8 @@ class Forwards:
             if existing.forward == order:
                 return
             raise Conflict(detail=f"{order.listen_path} already leads to {existing.forward.service}")
-        assert 0 <= order.priority < PRIORITIES
+        if not 0 <= order.priority < PRIORITIES:
+            raise BadRequest(detail=f"priority {order.priority} is not in 0 to {PRIORITIES - 1}")
         listener = listen_unix(order.listen_path)
 
         def take(local: socket.socket, _: str) -> None:

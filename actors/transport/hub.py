@@ -9,7 +9,7 @@ import structlog
 
 from actors.calls.messages import Caller
 from actors.config.schema import Config
-from actors.errors import LinkDown, NodeUnknown, PeerRefused, StreamCorrupt
+from actors.errors import BadRequest, LinkDown, NodeUnknown, PeerRefused, StreamCorrupt
 from actors.transport.bucket import TokenBucket
 from actors.transport.calls import Dispatch, PeerCalls
 from actors.transport.credentials import Credentials
@@ -120,11 +120,16 @@ class Hub:
         """Have a session with `peer`, with `streams` connections unless 0; waits a little for them, not for ever.
 
         Raises:
+            BadRequest: a number of streams that can't be.
             NodeUnknown, LinkDown, PeerRefused: see `session_to`.
         """
+        if not 0 <= streams <= _STREAMS_MAX:
+            raise BadRequest(
+                detail=f"{streams} streams; 1 to {_STREAMS_MAX} are possible, 0 leaves the number as it is"
+            )
         session = await self.session_to(peer, CONNECT_S)
         if streams:
-            session.want_streams(min(streams, _STREAMS_MAX))
+            session.want_streams(streams)
             if not session.initiator:
                 await self._peers[peer].calls[session.id].want_streams(streams)
         try:

@@ -242,6 +242,7 @@ class PeerSession:
                 if now - connection.heard_at > settings.dead_after_s:
                     connection.close(f"silent for {now - connection.heard_at:.1f} s")
                 else:
+                    connection.adapt(settings.notsent_lowat_bytes)
                     connection.send_urgent(Frame(FrameType.PING, seq=int(now * 1e9)))
             if not self.connections and now - self._down_since > settings.resume_s:
                 self._end(f"no connection for {settings.resume_s:g} s; last: {self.why_down}")
