@@ -124,10 +124,11 @@ def _start_apart(argv: Sequence[str], run_dir: Path, log: Path) -> "subprocess.P
 
 def _reason(status: BootStatus | None, log: Path) -> Failed:
     components = status.components if status is not None else []
-    for one in components:
-        if (one.state, one.criticality) == ("failed", "critical"):
-            stopped = ", ".join(other.name for other in components if other.state == "stopped")
-            return BootFailed(component=one.name, reason=one.reason, rolled_back=stopped or "nothing")
+    failed = [one for one in components if (one.state, one.criticality) == ("failed", "critical")]
+    # One that failed by itself is the cause; what was on its way then was cancelled.
+    for one in sorted(failed, key=lambda one: one.reason == "cancelled"):
+        stopped = ", ".join(other.name for other in components if other.state == "stopped")
+        return BootFailed(component=one.name, reason=one.reason, rolled_back=stopped or "nothing")
     return Failed(detail=f"the node ended before it was ready; its log {log} ends with: {_last_line(log)}")
 
 
