@@ -28,7 +28,7 @@ def _cache_folder() -> Path:
     return here / "__pycache__" / f"kernels-{sources.hexdigest()}"
 
 
-numba.config.CACHE_DIR = str(_cache_folder())
+numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 
 
 def kernel(function: _Function) -> _Function:

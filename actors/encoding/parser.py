@@ -194,7 +194,7 @@ class StreamParser:
         scanned, found.count, why = rec.scan_records(
             buffer, at, end, found.offsets, found.kinds, found.keys, found.count, self._cursor
         )
-        # The record after the scanned ones is a step of its own: if it is not all there, what the scan noted still holds.
+        # The next record is a step of its own: should it not be all there, what the scan noted still holds.
         return self._other_record(view, at, end, found) if why == rec.OTHER_RECORD and scanned == at else scanned
 
     def _other_record(self, view: memoryview, at: int, end: int, found: Records) -> int:

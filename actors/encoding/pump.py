@@ -87,7 +87,7 @@ class Pump(ABC):
 
     def _run(self, listener: socket.socket) -> None:
         try:
-            peer = self._keep(sockets.accept(listener, self._patience.peer_s))
+            peer = self._keep(sockets.accept(listener, self._patience.peer_s, self._stop))
             self._listen_path.unlink(missing_ok=True)
             peer.settimeout(self._patience.stall_s)
             self.state = "running"

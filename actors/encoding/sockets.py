@@ -9,6 +9,7 @@ from pathlib import Path
 from actors.errors import Conflict, DeadlineExceeded, Unreachable
 
 RETRY_S = 0.02
+LOOK_UP_S = 0.1
 
 
 def listen(path: Path) -> socket.socket:
@@ -32,17 +33,25 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def accept(listener: socket.socket, patience_s: float) -> socket.socket:
-    """The first connection to `listener`.
+def accept(listener: socket.socket, patience_s: float, stop: threading.Event) -> socket.socket:
+    """The first connection to `listener`, unless `stop` is set before.
 
     Raises:
         DeadlineExceeded: nobody connected within `patience_s`.
+        Unreachable: `stop` was set.
     """
-    listener.settimeout(patience_s)
-    try:
-        return listener.accept()[0]
-    except TimeoutError as error:
-        raise DeadlineExceeded(what=f"the peer of {listener.getsockname()}", deadline_s=patience_s) from error
+    path = listener.getsockname()
+    until_s = time.monotonic() + patience_s
+    # Shutting a listening UNIX socket down does not wake its accept, so it looks up now and then.
+    listener.settimeout(min(LOOK_UP_S, patience_s))
+    while True:
+        try:
+            return listener.accept()[0]
+        except TimeoutError as error:
+            if stop.is_set():
+                raise Unreachable(what=f"{path}: the job was closed") from error
+            if time.monotonic() >= until_s:
+                raise DeadlineExceeded(what=f"the peer of {path}", deadline_s=patience_s) from error
 
 
 def connect(path: Path, patience_s: float, stop: threading.Event) -> socket.socket:
