@@ -1,6 +1,8 @@
 """Hubs of several nodes on the loopback, with certificates of a throw-away authority."""
 
 import asyncio
+import contextlib
+import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,10 +22,12 @@ FAST = Transport(heartbeat_s=0.1, dead_after_s=0.5, resume_s=3.0)
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now; below those that the kernel hands out itself, so that it stays free."""
+    while True:
+        port = random.randint(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 async def until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
