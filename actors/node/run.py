@@ -92,12 +92,13 @@ async def _watch(runner: Runner) -> None:
 
 
 async def _publish(runner: Runner, config: Config) -> None:
-    """Keep the node's status file true, so that `novacron node status` and the lab can wait for READY."""
+    """Keep the node's status file true: `novacron node start` waits for READY in it, `node status` shows it."""
     last = None
     while True:
         status = runner.status()
-        if status.phase != last:
-            last = status.phase
+        seen = status.phase, [one.state for one in status.components]
+        if seen != last:
+            last = seen
             await asyncio.to_thread(_write, runner, config)
         await asyncio.sleep(0.1)
 
