@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define PIECE_BYTES 65536
+#define SLICE_BYTES 32768
 
 struct piece { uint32_t file; uint32_t index; uint64_t sum; };
 
@@ -61,10 +62,9 @@ long files_open(const char *root, long budget_mib) {
 
 uint64_t files_pieces(void) { return pieces; }
 
-/* One piece each second slice: 3 MiB a second. */
-void files_slice(void) {
-    static int turn;
-    if (pieces == 0 || (turn = !turn)) return;
+uint64_t files_slices(void) { return (cached + SLICE_BYTES - 1) / SLICE_BYTES; }
+
+static uint64_t check_next(void) {
     const struct piece *piece = &sums[next];
     if (open_file < 0 || open_index != piece->file) {
         if (open_file >= 0) close(open_file);
@@ -75,4 +75,12 @@ void files_slice(void) {
     if (got <= 0 || sum_buffer((size_t)got) != piece->sum) corrupt("file piece", next);
     counters.verified++;
     next = (next + 1) % pieces;
+    return got > 0 ? (uint64_t)got : PIECE_BYTES;
+}
+
+/* Small files come several to a slice, a whole piece takes two: 3 MiB a second. */
+void files_slice(void) {
+    static int64_t due;
+    if (pieces == 0) return;
+    for (due += SLICE_BYTES; due > 0;) due -= (int64_t)check_next();
 }

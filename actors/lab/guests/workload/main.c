@@ -75,8 +75,10 @@ static void tick(uint64_t seq) {
 /* By how much `verified` grows while memory and files are checked once, whichever takes longer. */
 static uint64_t checks_for_all(struct rotation memory) {
     uint64_t slices = memory.per_slice ? (memory.things + memory.per_slice - 1) / memory.per_slice : 0;
-    if (slices < 2 * files_pieces()) slices = 2 * files_pieces();
-    return slices * memory.per_slice + (files_pieces() ? slices / 2 + 1 : 0);
+    uint64_t rounds = 1; /* of the files, while the memory is checked once */
+    if (slices < files_slices()) slices = files_slices();
+    else if (files_slices()) rounds = slices / files_slices() + 1;
+    return slices * memory.per_slice + rounds * files_pieces();
 }
 
 static void run(const struct options *options) {

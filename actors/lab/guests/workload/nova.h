@@ -50,6 +50,7 @@ struct rotation memory_rotation(void);
 long files_open(const char *root, long budget_mib);
 void files_slice(void);
 uint64_t files_pieces(void);
+uint64_t files_slices(void);
 
 void kv_open(const struct options *options);
 void kv_slice(double elapsed_s);
