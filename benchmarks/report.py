@@ -10,10 +10,12 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
+_WIDE = 1000
 
 
 def machine_facts() -> dict[str, Cell]:
@@ -46,13 +48,18 @@ def write(bench: str, rows: list[Row], path: Path) -> None:
 
 
 def show(title: str, rows: list[Row], columns: list[str]) -> None:
-    """Print `columns` of `rows` as a table; a missing cell is a dash."""
+    """Print `columns` of `rows` as a table; a missing cell is a dash. In a file or pipe it gets all its width."""
     table = Table(title=title)
     for column in columns:
         table.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         table.add_row(*(_text(row.get(column)) for column in columns))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(
+            console.width, Measurement.get(console, console.options.update(max_width=_WIDE), table).maximum
+        )
+    console.print(table)
 
 
 def _text(cell: Cell) -> str:

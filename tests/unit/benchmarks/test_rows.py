@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.moving.rivals import Tuning
 from benchmarks.moving.rows import COLUMNS, Judged, Measured, Setting, row, with_speedup
-from benchmarks.report import Row, write
+from benchmarks.report import Row, show, write
 
 SETTING = Setting(link="100mbit,50ms,0%", load="64,2000,64", memory_mib=1024, cache_mib=320)
 PROMISED = {
@@ -71,3 +71,10 @@ def test_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["bench"] == "migration"
     assert found["rows"] == rows
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    show("moves", with_speedup([a_row()]), COLUMNS)
+    printed = capsys.readouterr().out
+    for text in (*COLUMNS, "qemu-plain", "719,585,096", "60.23", "–"):
+        assert text in printed
