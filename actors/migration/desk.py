@@ -14,7 +14,7 @@ from actors.errors import Conflict, DeadlineExceeded, GuestBusy, JobUnknown, Nov
 from actors.hypervisor.messages import GuestInfo
 from actors.migration.events import Event, Restarted, Started
 from actors.migration.executor import Runner, refuse_past_no_return
-from actors.migration.journal import Journal
+from actors.migration.journal import JOURNAL_FILE, Journal
 from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, Progress
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import Receiver
@@ -28,7 +28,6 @@ log = structlog.get_logger()
 # The API gives a submission 15 s; the answer has to be on its way before that.
 PREFLIGHT_S = 12.0
 MAX_WAIT_S = 60.0
-JOURNAL_FILE = "migrations.sqlite"
 
 
 class Desk:

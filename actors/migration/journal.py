@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from actors.errors import SetupMissing
+from actors.errors import Failed, SetupMissing
 from actors.migration.messages import JobEvent, Progress
 from actors.migration.states import Job
 
@@ -27,6 +27,9 @@ CREATE TABLE events (
     body BLOB NOT NULL, PRIMARY KEY (job, seq)
 ) STRICT, WITHOUT ROWID;
 """
+
+JOURNAL_FILE = "migrations.sqlite"
+"""Its name in the node's state directory."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +59,17 @@ class Journal:
         elif found != VERSION:
             self._db.close()
             raise SetupMissing(what=f"a NovaCron that reads version {found} of the journal {path}")
+
+    def check(self) -> None:
+        """Have SQLite walk its structure.
+
+        Raises:
+            Failed: the file is damaged; what SQLite says is in the message.
+        """
+        with self._lock:
+            (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise Failed(detail=f"the journal is damaged: {verdict}")
 
     def close(self) -> None:
         """Close the file."""

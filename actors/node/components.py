@@ -25,7 +25,7 @@ from actors.files import write_atomically
 from actors.hypervisor.actor import NodeAgent
 from actors.log import set_up
 from actors.migration.actor import MigrationManager
-from actors.migration.journal import Journal
+from actors.migration.journal import JOURNAL_FILE, Journal
 from actors.node.spawn import end, spawn
 from actors.placement.actor import PlacementPolicy
 from actors.prediction.actor import BandwidthPredictor
@@ -51,7 +51,7 @@ def components(config: Config, check_health: Callable[[], Awaitable[list[Unhealt
     if config.leads:
         parts += _services(config)
     watched = tuple(part.name for part in parts if part.phase in ("core", "services"))
-    return [*parts, Component(name="health", phase="post-init", needs=watched, start=all_well)]
+    return [*parts, Component(name="health", phase="post-init", after=watched, start=all_well)]
 
 
 def _pre_init(config: Config) -> list[Component]:
@@ -175,5 +175,8 @@ def _claim_folders(config: Config) -> None:
 
 
 def _check_journal(config: Config) -> None:
-    journal = Journal.open(config.node.state_dir)
-    journal.close()
+    journal = Journal(config.node.state_dir / JOURNAL_FILE)
+    try:
+        journal.check()
+    finally:
+        journal.close()
