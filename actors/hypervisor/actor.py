@@ -1,6 +1,7 @@
 """The node agent: the one actor of a node that talks to its libvirtd."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +13,11 @@ import structlog
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.errors import DeadlineExceeded, GuestBusy, GuestNotRunning, HypervisorDown, HypervisorFailed
+from actors.errors import DeadlineExceeded, GuestBusy, GuestNotRunning, HypervisorDown, HypervisorFailed, NovaCronError
 from actors.hypervisor.engine.states import version_text
 from actors.hypervisor.guests import GuestDesk
 from actors.hypervisor.host import ARCH, Host, memory_mib
+from actors.hypervisor.kvm import remembered
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import (
     CheckIncoming,
@@ -63,7 +65,8 @@ class NodeAgent(Service):
         self._threads = Threads()
         self._store = LedgerStore(node.state_dir / "agent-jobs.json")
         self._connection = Connection(node.libvirt_uri, node.name, self._event)
-        self._host = Host(self._connection, conf_dir)
+        known = node.state_dir / "kvm.json"
+        self._host = Host(self._connection, conf_dir, lambda emulator: remembered(emulator, known))
         self._guests = GuestDesk(
             self._connection, self._host, node.name, config.site.name, node.images_dir, node.run_dir / "consoles"
         )
@@ -74,6 +77,8 @@ class NodeAgent(Service):
         )  # fmt: skip
         # Room and names are checked and then taken: one such step at a time, or two would take the same.
         self._one_at_a_time = asyncio.Lock()
+        # Connect and look at the host now: QEMU's events of a move under way must not wait for the first question.
+        threading.Thread(target=self._warm_up, name="agent warm-up", daemon=True).start()
 
     # -- the host -------------------------------------------------------------------------------------------------
 
@@ -201,6 +206,12 @@ class NodeAgent(Service):
             return action(guest, ledger)
 
         return await self._change(action.__name__, act)
+
+    def _warm_up(self) -> None:
+        try:
+            self._host.platform()
+        except NovaCronError as error:
+            log.warning("libvirt does not answer yet", error=str(error))
 
     def _event(self, guest: str, event: str, at: float) -> None:
         self._store.change(lambda ledger: ledger.seen(guest, event, at))

@@ -103,6 +103,12 @@ class GuestDesk:
         size = domain.blockInfo(disk.target)[0]
         return msgspec.structs.replace(disk, size_bytes=size)
 
+    def make_console_dir(self) -> None:
+        """Have the folder of consoles, writable for QEMU; libvirt makes files, not folders. A reboot empties /run."""
+        machines = self._host.platform().machines
+        self._console_dir.mkdir(parents=True, exist_ok=True)
+        os.chown(self._console_dir, machines.qemu_uid, machines.qemu_gid)
+
     # -- changing -------------------------------------------------------------------------------------------------
 
     def create(self, request: CreateGuest, ledger: Ledger) -> GuestInfo:
@@ -144,10 +150,7 @@ class GuestDesk:
             if disk.read_only or disk.size_bytes <= 0:
                 raise SetupMissing(what=f"the disk {disk.path} on node {self._node}, or a size_bytes to make it with")
             disks.make(disk, owner, made.append)
-        console = Path(spec.console)
-        console.parent.mkdir(parents=True, exist_ok=True)
-        if console.parent == self._console_dir:
-            os.chown(self._console_dir, *owner)
+        self.make_console_dir()
 
     def _define(self, xml: str, name: str, start: bool, ledger: Ledger) -> GuestInfo:
         def define(connection: Any) -> GuestInfo:
@@ -226,4 +229,6 @@ def _state(domain: Any, name: str, ledger: Ledger) -> str:
     assert number >= 0
     if number == SHUTOFF and not domain.isPersistent():
         return "absent"
-    return guest_state(number, reason, incoming=ledger.incoming(name))
+    # What libvirt makes of a guest that arrives is paused, for reasons that change on the way, and transient until the
+    # source has let go: only then does it become persistent, just before it runs.
+    return guest_state(number, reason, incoming=ledger.incoming(name) and not domain.isPersistent())

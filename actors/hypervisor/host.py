@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import psutil
 
-from actors.hypervisor import kvm
 from actors.hypervisor.engine.domain import Machines, parse_capabilities, usable_cpu_models
 from actors.hypervisor.engine.fit import QEMU_OLDEST_FOR_TCG
 from actors.hypervisor.engine.keepalive import problems
@@ -36,10 +35,10 @@ class Host:
     Args:
         connection: to the node's libvirtd.
         conf_dir: where libvirtd's configuration lies.
-        probe: tells whether an emulator can use KVM.
+        probe: tells whether an emulator can use KVM (see `kvm`).
     """
 
-    def __init__(self, connection: Connection, conf_dir: Path, probe: Callable[[str], bool] = kvm.usable) -> None:
+    def __init__(self, connection: Connection, conf_dir: Path, probe: Callable[[str], bool]) -> None:
         self._connection = connection
         self._conf_dir = conf_dir
         self._probe = probe

@@ -10,11 +10,42 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
+
+from actors.files import write_atomically
+
 # SeaBIOS says this on its debug port when it has come all the way through.
 _BOOTED = b"No bootable device"
 _DEBUG_PORT = "0x402"
 _EMULATED_S_MAX = 5.0
 _SLOWER_AT_MOST, _MARGIN_S = 2.0, 0.5
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """What was found, and on what: another QEMU or a reboot asks for a new probe."""
+
+    usable: bool
+    boot_id: str
+    emulator: str
+    emulator_mtime_ns: int
+
+
+def remembered(emulator: str, memory: Path) -> bool:
+    """`usable`, asked once per boot and version of the emulator; the answer is kept in the file `memory`."""
+    try:
+        known = msgspec.json.decode(memory.read_bytes(), type=_Found)
+    except (OSError, msgspec.DecodeError):
+        known = None
+    try:
+        mtime_ns = Path(emulator).stat().st_mtime_ns
+    except OSError:
+        return False
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if known is not None and (known.boot_id, known.emulator, known.emulator_mtime_ns) == (boot_id, emulator, mtime_ns):
+        return known.usable
+    found = _Found(usable(emulator), boot_id, emulator, mtime_ns)
+    write_atomically(memory, msgspec.json.encode(found))
+    return found.usable
 
 
 def usable(emulator: str) -> bool:

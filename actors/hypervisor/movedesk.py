@@ -27,7 +27,7 @@ from actors.hypervisor.engine import outcome
 from actors.hypervisor.engine.domain import parse_domain
 from actors.hypervisor.engine.fit import DiskHere, HostView, check_disk, check_guest, free_mib
 from actors.hypervisor.engine.ledger import JobRecord, Ledger
-from actors.hypervisor.engine.states import ERR_NO_DOMAIN, ERR_OPERATION_INVALID
+from actors.hypervisor.engine.states import ERR_NO_DOMAIN, ERR_OPERATION_INVALID, ERR_OPERATION_UNSUPPORTED
 from actors.hypervisor.guests import GuestDesk
 from actors.hypervisor.host import ARCH, Host, memory_mib
 from actors.hypervisor.libvirt_driver import Connection
@@ -47,6 +47,8 @@ from actors.hypervisor.moves import Moves
 from actors.hypervisor.store import LedgerStore
 
 log = structlog.get_logger()
+_COMPLETED = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+_NO_JOB = frozenset({ERR_NO_DOMAIN, ERR_OPERATION_INVALID, ERR_OPERATION_UNSUPPORTED})
 # States whose guest has its memory on this host.
 _ACTIVE = frozenset({"running", "paused", "incoming"})
 
@@ -113,6 +115,9 @@ class MoveDesk:
             (d.target, d.path, d.format, d.moves) for d in request.info.disks
         ]:
             raise BodyInvalid(detail=f"the definition has other disks than {request.info.name}")
+        for file in domain.boot_files:
+            if not Path(file).is_file():
+                raise Incompatible(node=self._node, guest=request.info.name, reason=f"{file} is not there")
         in_use = {disk.path: guest.name for guest in guests for disk in guest.disks}
         return [disk for disk in request.info.disks if self._to_be_made(request.info, disk, in_use)]
 
@@ -146,6 +151,7 @@ class MoveDesk:
             owner = (machines.qemu_uid, machines.qemu_gid)
             for disk in missing:
                 disks.make(disk, owner, lambda made: self._made(request.job, made))
+            self._guests.make_console_dir()
             jobdirs.make(paths, owner)
         except BaseException:
             self._forget(request.job, undo=True)
@@ -202,13 +208,16 @@ class MoveDesk:
         """The move as libvirt has it now."""
         # Before libvirt is asked: a call that returns in between has changed libvirt's state first.
         calling = self._moves.calling(request.job)
-        state, stats = self._look(request.guest)
+        state = self._guests.state(request.guest, self._store.now)
         record = self._store.now.jobs.get(request.job)
         if record is None or record.guest != request.guest:
             return MoveStatus(outcome="none", guest_state=state)
-        if record.role == "incoming":
-            return outcome.incoming(record, state, stats)
-        return outcome.outgoing(record, state, stats, calling=calling)
+        if record.role == "outgoing":
+            stats = {} if state == "absent" else self._job_stats(request.guest, 0)
+            return outcome.outgoing(record, state, stats, calling=calling)
+        # The target's libvirt has no account of a move under way, only of one that has arrived.
+        stats = self._job_stats(request.guest, _COMPLETED) if state == "running" else {}
+        return outcome.incoming(record, state, stats)
 
     def abort_move(self, request: MoveJob) -> None:
         """Ask libvirt to give up; when there is nothing to give up, nothing happens."""
@@ -220,7 +229,7 @@ class MoveDesk:
             try:
                 connection.lookupByName(request.guest).abortJob()
             except libvirt.libvirtError as error:
-                if error.get_error_code() not in {ERR_NO_DOMAIN, ERR_OPERATION_INVALID}:
+                if error.get_error_code() not in _NO_JOB:
                     raise
 
         self._connection.use(abort, request.guest)
@@ -301,24 +310,16 @@ class MoveDesk:
         except (OSError, NovaCronError) as error:
             log.warning("the reason of a move's end is lost", job=job, error=str(error))
 
-    def _look(self, guest: str) -> tuple[str, dict[str, int]]:
-        """The guest's state and libvirt's job of it, numbers only."""
-        state = self._guests.state(guest, self._store.now)
-        if state == "absent":
-            return state, {}
+    def _job_stats(self, guest: str, flags: int) -> dict[str, int]:
+        """libvirt's job of the guest, numbers only; {} when it has none."""
 
         def read(connection: Any) -> dict[str, int]:
             try:
-                domain = connection.lookupByName(guest)
-                stats = domain.jobStats() if domain.isActive() else {}
-                if not stats.get("type") and state == "running":
-                    stats = domain.jobStats(
-                        libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
-                    )
+                stats = connection.lookupByName(guest).jobStats(flags)
             except libvirt.libvirtError as error:
-                if error.get_error_code() in {ERR_NO_DOMAIN, ERR_OPERATION_INVALID}:
+                if error.get_error_code() in _NO_JOB:
                     return {}
                 raise
             return {key: value for key, value in stats.items() if isinstance(value, int)}
 
-        return state, self._connection.use(read, guest)
+        return self._connection.use(read, guest)

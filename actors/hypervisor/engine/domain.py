@@ -19,7 +19,11 @@ _MIB_PER_UNIT = {
 
 
 class Domain(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent needs of one definition. `cpu_model`: a model's name, host-model or host-passthrough."""
+    """What the agent needs of one definition.
+
+    `cpu_model`: a model's name, host-model or host-passthrough. `boot_files`: kernel and initramfs, which must lie on
+    every host that runs it.
+    """
 
     name: str
     uuid: str
@@ -29,6 +33,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     cpu_model: str
     emulator: str
+    boot_files: list[str]
     disks: list[DiskSpec]
 
 
@@ -86,6 +91,7 @@ def parse_domain(text: str) -> Domain:
         machine=kind.get("machine", "") if kind is not None else "",
         cpu_model=_cpu_model(root.find("cpu")),
         emulator=root.findtext("devices/emulator", "").strip(),
+        boot_files=[file_path(file.strip()) for tag in ("kernel", "initrd") if (file := root.findtext(f"os/{tag}"))],
         disks=[disk for element in root.iterfind("devices/disk") if (disk := _disk(element)) is not None],
     )
 

@@ -4,25 +4,23 @@ from actors.errors import GuestExists, GuestUnknown, HypervisorDown, HypervisorF
 
 # virDomainState
 RUNNING, BLOCKED, PAUSED, SHUTDOWN, SHUTOFF, CRASHED, SUSPENDED = 1, 2, 3, 4, 5, 6, 7
-# virDomainPausedReason: paused because of a migration, and not yet started
-PAUSED_MIGRATION, PAUSED_STARTING_UP = 2, 11
+# virDomainShutoffReason
 SHUTOFF_CRASHED = 3
 # virDomainJobType
 JOB_RUNNING = frozenset({1, 2})
 # virErrorNumber
 ERR_INTERNAL, ERR_NO_CONNECT, ERR_INVALID_CONN, ERR_DOM_EXIST, ERR_SYSTEM, ERR_RPC = 1, 5, 6, 28, 38, 39
-ERR_NO_DOMAIN, ERR_OPERATION_INVALID = 42, 55
+ERR_NO_DOMAIN, ERR_OPERATION_INVALID, ERR_OPERATION_UNSUPPORTED = 42, 55, 84
 # virErrorDomain: the client's side of the connection to the daemon
 FROM_RPC, FROM_REMOTE = 7, 13
 
 
 def guest_state(state: int, reason: int, *, incoming: bool) -> str:
-    """The state of a domain; `incoming` says that a job of ours is bringing it here."""
+    """The state of a domain; `incoming`: a job is bringing it here and libvirt has not taken it over for good yet."""
     if state in {RUNNING, BLOCKED}:
         return "running"
     if state in {PAUSED, SUSPENDED, SHUTDOWN}:
-        arriving = incoming and state == PAUSED and reason in {PAUSED_MIGRATION, PAUSED_STARTING_UP}
-        return "incoming" if arriving else "paused"
+        return "incoming" if incoming else "paused"
     crashed = state == CRASHED or (state == SHUTOFF and reason == SHUTOFF_CRASHED)
     return "crashed" if crashed else "shut-off"
 
