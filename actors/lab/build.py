@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal
 
 from actors.lab import hostfiles, libvirtd, network, services, wanlink
@@ -21,17 +20,16 @@ class Builder:
     """One `up` at work.
 
     Args:
-        own: journal of this lab; `shared`: journal of what labs share, see `actors.lab.traces`.
+        journal: of this lab, see `actors.lab.traces`; what labs share has been made already.
         depth: how much is started on the nodes: libvirtd only, also Ray, or also NovaCron.
         progress: called with the name of each step as it begins, from any thread.
     """
 
     def __init__(
-        self, plan: LabPlan, own: Journal, shared: Journal, namespaces: Namespaces, depth: Depth, progress: Progress
+        self, plan: LabPlan, journal: Journal, namespaces: Namespaces, depth: Depth, progress: Progress
     ) -> None:
         self._plan = plan
-        self._own = own
-        self._shared = shared
+        self._journal = journal
         self._namespaces = namespaces
         self._depth = depth
         self._progress = progress
@@ -67,8 +65,6 @@ class Builder:
 
     def _make_directories(self) -> None:
         plan = self._plan
-        for directory in (plan.run_dir.parent, *hostfiles.PRIVATE_DIRECTORIES.values()):
-            self._make_journaled(directory)
         plan.run_dir.mkdir(mode=0o755)
         for node in plan.nodes:
             node.run_dir.mkdir(mode=0o755)
@@ -79,17 +75,12 @@ class Builder:
             (node.state_dir / "etc-libvirt" / "libvirtd.conf").write_text(hostfiles.libvirtd_conf(node))
             (node.state_dir / "etc-libvirt" / "qemu.conf").write_text(hostfiles.qemu_conf())
 
-    def _make_journaled(self, directory: Path) -> None:
-        for missing in [path for path in reversed([directory, *directory.parents]) if not path.exists()]:
-            self._shared.record(Entry(kind="directory", name=str(missing)))
-            missing.mkdir(mode=0o755)
-
     def _build_network(self) -> None:
         plan, namespaces = self._plan, self._namespaces
         node_pids = {node.holder: namespaces.pid(node.holder) for node in plan.nodes}
         for router in plan.routers:
             namespaces.ip(router.holder, network.router_lines(router, plan.nodes_of(router.site), node_pids))
-            self._own.record(Entry(kind="interface", name=router.host_interface))
+            self._journal.record(Entry(kind="interface", name=router.host_interface))
             namespaces.ip(None, network.host_lines(router, namespaces.pid(router.holder)))
             namespaces.ip(router.holder, network.management_lines(router))
             namespaces.ip(None, network.host_route_lines(router))

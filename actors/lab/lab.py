@@ -1,8 +1,10 @@
 """A lab on this machine: `up`, `status`, `link` and `down`."""
 
+import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +21,15 @@ from actors.lab.requirements import check_machine, choose_emulator
 from actors.lab.services import NODE_ENVIRONMENT, check_programs
 from actors.lab.status import LabStatus, lab_status
 from actors.lab.topology import LabTopology, default_topology, read_topology
-from actors.lab.traces import exclusive, lab_journal, make_state_dir, remove_lab, shared_journal
+from actors.lab.traces import (
+    exclusive,
+    lab_journal,
+    make_shared_directories,
+    make_state_dir,
+    owned,
+    ranges_of_labs,
+    remove_lab,
+)
 
 _STEP_S = 60.0
 _END_S = 30.0
@@ -66,21 +76,26 @@ class Lab:
         if depth != "libvirt":
             check_programs()
         topology = topology or default_topology()
-        with exclusive(STATE_ROOT):
-            if (STATE_ROOT / topology.name).exists():
-                raise Conflict(detail=f"lab {topology.name!r} is there already; `novacron lab down` removes it")
-            emulator = choose_emulator(topology.emulator)
-            plan = make_plan(topology, uuid.uuid4().hex, choose_second_octet(_prefixes_in_use()), emulator)
-            # From here on `down` finds everything: the lab's id is on disk before anything else is made.
-            make_state_dir(plan)
+        with ExitStack() as ours:
+            with exclusive(STATE_ROOT):
+                if (STATE_ROOT / topology.name).exists():
+                    raise Conflict(detail=f"lab {topology.name!r} is there already; `novacron lab down` removes it")
+                octet = choose_second_octet(_prefixes_in_use() + ranges_of_labs(STATE_ROOT))
+                plan = make_plan(topology, uuid.uuid4().hex, octet, choose_emulator(topology.emulator))
+                # From here on `down` finds everything: the lab's id is on disk before anything else is made.
+                ours.callback(os.close, make_state_dir(plan))
+                make_shared_directories(plan)
             lab = cls(plan)
-            builder = Builder(plan, lab_journal(plan), shared_journal(STATE_ROOT), lab._namespaces, depth, progress)
-            builder.build()
+            Builder(plan, lab_journal(plan), lab._namespaces, depth, progress).build()
         return lab
 
     def down(self) -> int:
-        """Remove everything that `up` made, whatever state it is in; returns how many processes were ended."""
-        with exclusive(STATE_ROOT):
+        """Remove everything that `up` made, whatever state it is in; returns how many processes were ended.
+
+        Raises:
+            Conflict: an `up` or `down` is at work on this lab.
+        """
+        with owned(self.plan):
             ended = end_all(self.plan.id, _END_S)
             remove_lab(self.plan)
         return ended

@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -48,11 +49,11 @@ struct packet {
 
 struct fifo {
     struct packet *head, **tail;
-    int64_t bytes;
+    long long bytes;
 };
 
 struct shape {
-    int64_t rate_bps, delay_us, jitter_us, loss_ppm, queue_bytes, state;
+    long long rate_bps, delay_us, jitter_us, loss_ppm, queue_bytes, state;
 };
 
 struct direction {
@@ -61,7 +62,7 @@ struct direction {
     struct shape shape;
     struct fifo queue, flight;
     int64_t free_ns, last_due_ns; /* when the serialiser is free; delivery time of the youngest packet in flight */
-    uint64_t in_packets, in_bytes, out_packets, out_bytes, lost_packets, queue_drops, hole_drops, cut_drops;
+    unsigned long long in_packets, in_bytes, out_packets, out_bytes, lost_packets, queue_drops, hole_drops, cut_drops;
 };
 
 struct client {
@@ -84,12 +85,6 @@ static int64_t now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static void die(const char *what)
-{
-    fprintf(stderr, "wanlink: %s: %s\n", what, strerror(errno));
-    exit(1);
 }
 
 static void push(struct fifo *fifo, struct packet *packet)
@@ -123,11 +118,11 @@ static int open_tun(const char *netns, const char *device)
     int namespace = open(netns, O_RDONLY | O_CLOEXEC), tun;
     struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI};
     if (namespace < 0 || setns(namespace, CLONE_NEWNET) < 0)
-        die(netns);
+        err(1, "%s", netns);
     close(namespace);
     snprintf(request.ifr_name, IFNAMSIZ, "%s", device);
     if ((tun = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)) < 0 || ioctl(tun, TUNSETIFF, &request) < 0)
-        die(device);
+        err(1, "%s", device);
     return tun;
 }
 
@@ -165,7 +160,7 @@ static void refuse(int fd, const unsigned char *packet, int length)
     sum = checksum(answer + 20, 8 + quoted + (quoted & 1));
     memcpy(answer + 22, &sum, 2);
     if (write(fd, answer, (size_t)total) < 0 && errno != EAGAIN)
-        perror("wanlink: refuse");
+        warn("refuse");
 }
 
 static void take(struct direction *way, const unsigned char *bytes, int length, int64_t now)
@@ -231,25 +226,24 @@ static int64_t advance(struct direction *way, int64_t now)
 
 static int set_key(struct shape *shape, const char *key, const char *text)
 {
+    const struct {
+        const char *name;
+        long long *value, max;
+    } keys[] = {
+        {"rate_bps", &shape->rate_bps, 1000000000000}, {"delay_us", &shape->delay_us, 60000000},
+        {"jitter_us", &shape->jitter_us, 60000000},    {"loss_ppm", &shape->loss_ppm, 1000000},
+        {"queue_bytes", &shape->queue_bytes, FLIGHT_BYTES_MAX}, {"state", &shape->state, CUT},
+    };
     char *end;
     long long value = strtoll(text, &end, 10);
     if (!*text || *end || value < 0)
         return 0;
-    if (!strcmp(key, "rate_bps") && value <= 1000000000000)
-        shape->rate_bps = value;
-    else if (!strcmp(key, "delay_us") && value <= 60000000)
-        shape->delay_us = value;
-    else if (!strcmp(key, "jitter_us") && value <= 60000000)
-        shape->jitter_us = value;
-    else if (!strcmp(key, "loss_ppm") && value <= 1000000)
-        shape->loss_ppm = value;
-    else if (!strcmp(key, "queue_bytes") && value <= FLIGHT_BYTES_MAX)
-        shape->queue_bytes = value;
-    else if (!strcmp(key, "state") && value <= CUT)
-        shape->state = value;
-    else
-        return 0;
-    return 1;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(key, keys[i].name) && value <= keys[i].max) {
+            *keys[i].value = value;
+            return 1;
+        }
+    return 0;
 }
 
 static void set_shape(struct direction *way, const struct shape *shape)
@@ -258,23 +252,19 @@ static void set_shape(struct direction *way, const struct shape *shape)
         uint64_t gone = flush(&way->queue) + flush(&way->flight);
         *(shape->state == HOLE ? &way->hole_drops : &way->cut_drops) += gone;
     }
-    if (shape->delay_us < way->shape.delay_us)
-        way->last_due_ns = way->flight.head ? way->last_due_ns : 0;
     way->shape = *shape;
 }
 
-static int describe(const struct direction *way, char *out, size_t size)
+static int describe(const struct direction *way, const char *end, char *out, size_t size)
 {
     const struct shape *shape = &way->shape;
     return snprintf(out, size,
         "\"%s\":{\"rate_bps\":%lld,\"delay_us\":%lld,\"jitter_us\":%lld,\"loss_ppm\":%lld,\"queue_bytes\":%lld,\"state\":%lld,"
         "\"queued_bytes\":%lld,\"in_packets\":%llu,\"in_bytes\":%llu,\"out_packets\":%llu,\"out_bytes\":%llu,"
-        "\"lost_packets\":%llu,\"queue_drops\":%llu,\"hole_drops\":%llu,\"cut_drops\":%llu}",
-        way->name, (long long)shape->rate_bps, (long long)shape->delay_us, (long long)shape->jitter_us,
-        (long long)shape->loss_ppm, (long long)shape->queue_bytes, (long long)shape->state, (long long)way->queue.bytes,
-        (unsigned long long)way->in_packets, (unsigned long long)way->in_bytes, (unsigned long long)way->out_packets,
-        (unsigned long long)way->out_bytes, (unsigned long long)way->lost_packets, (unsigned long long)way->queue_drops,
-        (unsigned long long)way->hole_drops, (unsigned long long)way->cut_drops);
+        "\"lost_packets\":%llu,\"queue_drops\":%llu,\"hole_drops\":%llu,\"cut_drops\":%llu}%s",
+        way->name, shape->rate_bps, shape->delay_us, shape->jitter_us, shape->loss_ppm, shape->queue_bytes, shape->state,
+        way->queue.bytes, way->in_packets, way->in_bytes, way->out_packets, way->out_bytes, way->lost_packets,
+        way->queue_drops, way->hole_drops, way->cut_drops, end);
 }
 
 static void obey(char *line, struct direction ways[2], char *answer, size_t size)
@@ -284,21 +274,16 @@ static void obey(char *line, struct direction ways[2], char *answer, size_t size
     struct shape shape;
     if (word && !strcmp(word, "show")) {
         int used = snprintf(answer, size, "{");
-        used += describe(&ways[0], answer + used, size - (size_t)used);
-        used += snprintf(answer + used, size - (size_t)used, ",");
-        used += describe(&ways[1], answer + used, size - (size_t)used);
-        snprintf(answer + used, size - (size_t)used, "}\n");
+        for (int i = 0; i < 2; i++)
+            used += describe(&ways[i], i ? "}\n" : ",", answer + used, size - (size_t)used);
         return;
     }
-    if (!word || strcmp(word, "set") || !(name = strtok_r(NULL, " ", &save))) {
-        snprintf(answer, size, "{\"error\":\"unknown command\"}\n");
-        return;
-    }
+    name = strtok_r(NULL, " ", &save);
     for (int i = 0; i < 2; i++)
-        if (!strcmp(name, ways[i].name))
+        if (word && !strcmp(word, "set") && name && !strcmp(name, ways[i].name))
             way = &ways[i];
     if (!way) {
-        snprintf(answer, size, "{\"error\":\"unknown direction\"}\n");
+        snprintf(answer, size, "{\"error\":\"unknown command or direction\"}\n");
         return;
     }
     shape = way->shape;
@@ -339,28 +324,13 @@ static int listen_on(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (strlen(path) >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        die(path);
-    }
+    if (strlen(path) >= sizeof address.sun_path)
+        errx(1, "%s: too long for a socket's path", path);
     strcpy(address.sun_path, path);
     unlink(path);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, CLIENTS_MAX) < 0)
-        die(path);
+        err(1, "%s", path);
     return fd;
-}
-
-static void accept_client(int listener, struct client *clients)
-{
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    for (int i = 0; fd >= 0 && i < CLIENTS_MAX; i++)
-        if (clients[i].fd < 0) {
-            clients[i].fd = fd;
-            clients[i].used = 0;
-            return;
-        }
-    if (fd >= 0)
-        close(fd);
 }
 
 int main(int argc, char **argv)
@@ -370,10 +340,9 @@ int main(int argc, char **argv)
     struct client clients[CLIENTS_MAX];
     struct sched_param priority = {.sched_priority = 1};
     int listener;
-    if (argc != 6) {
-        fprintf(stderr, "usage: wanlink NETNS_A DEVICE_A NETNS_B DEVICE_B CONTROL_SOCKET\n");
-        return 2;
-    }
+
+    if (argc != 6)
+        errx(2, "usage: wanlink NETNS_A DEVICE_A NETNS_B DEVICE_B CONTROL_SOCKET");
     listener = listen_on(argv[5]);
     ways[0].from_fd = ways[1].to_fd = open_tun(argv[1], argv[2]);
     ways[1].from_fd = ways[0].to_fd = open_tun(argv[3], argv[4]);
@@ -397,18 +366,17 @@ int main(int argc, char **argv)
             next = other;
         now = now_ns();
         wait = next == INT64_MAX ? 1000000000 : next > now ? next - now : 0;
-        timeout.tv_sec = wait / 1000000000;
-        timeout.tv_nsec = wait % 1000000000;
+        timeout = (struct timespec){.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
         polls[0] = (struct pollfd){.fd = ways[0].from_fd, .events = POLLIN};
         polls[1] = (struct pollfd){.fd = ways[1].from_fd, .events = POLLIN};
-        polls[2] = (struct pollfd){.fd = listener, .events = POLLIN};
-        for (int i = 0; i < CLIENTS_MAX; i++)
+        polls[2] = (struct pollfd){.fd = -1, .events = POLLIN}; /* only while there is room for one more client */
+        for (int i = 0; i < CLIENTS_MAX; i++) {
             polls[3 + i] = (struct pollfd){.fd = clients[i].fd, .events = POLLIN};
-        if (ppoll(polls, 3 + CLIENTS_MAX, &timeout, NULL) < 0) {
-            if (errno == EINTR)
-                continue;
-            die("poll");
+            if (clients[i].fd < 0)
+                polls[2].fd = listener;
         }
+        if (ppoll(polls, 3 + CLIENTS_MAX, &timeout, NULL) < 0)
+            err(1, "poll");
         if ((polls[0].revents | polls[1].revents) & (POLLERR | POLLHUP | POLLNVAL))
             return 0; /* a namespace was taken down */
         now = now_ns();
@@ -424,7 +392,10 @@ int main(int argc, char **argv)
                 close(clients[i].fd);
                 clients[i].fd = -1;
             }
-        if (polls[2].revents & POLLIN)
-            accept_client(listener, clients);
+        for (int i = 0; (polls[2].revents & POLLIN) && i < CLIENTS_MAX; i++)
+            if (clients[i].fd < 0) {
+                clients[i] = (struct client){.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)};
+                break;
+            }
     }
 }

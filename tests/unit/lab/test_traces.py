@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from actors.errors import Conflict, NotFound
+from actors.lab import traces
 from actors.lab.journal import Entry, Journal
 from actors.lab.plan import LabPlan, decode_plan, make_plan
 from actors.lab.processes import HOLDER_VARIABLE, LAB_VARIABLE, end_all, is_of, processes_of
 from actors.lab.topology import default_topology
-from actors.lab.traces import exclusive, make_state_dir, remove_lab, shared_journal
+from actors.lab.traces import exclusive, make_state_dir, owned, ranges_of_labs, remove_lab, shared_journal
 
 ID = "fedcba9876543210fedcba9876543210"
 
@@ -35,15 +37,19 @@ def test_journal_gives_back_what_was_recorded_and_forgets_a_line_cut_short(tmp_p
     assert Journal(tmp_path / "journal.jsonl").entries() == entries
 
 
+def make(plan: LabPlan) -> None:
+    """Make the lab's state directory and let go of it."""
+    with exclusive(plan.state_dir.parent):
+        os.close(make_state_dir(plan))
+
+
 def test_state_directory_comes_with_its_plan_and_goes_whole(plan: LabPlan) -> None:
     root = plan.state_dir.parent
-    with exclusive(root):
-        make_state_dir(plan)
-        plan.run_dir.mkdir(parents=True)
-        (plan.run_dir / "london-1").mkdir()
+    make(plan)
+    (plan.run_dir / "london-1").mkdir(parents=True)
     assert decode_plan((plan.state_dir / "plan.json").read_bytes()) == plan
-    with exclusive(root):
-        remove_lab(plan)
+    assert ranges_of_labs(root) == ["10.77.1.0/24", "10.77.2.0/24"]
+    remove_lab(plan)
     assert not root.exists()
     assert not plan.run_dir.exists()
 
@@ -51,21 +57,33 @@ def test_state_directory_comes_with_its_plan_and_goes_whole(plan: LabPlan) -> No
 def test_shared_directories_go_with_the_last_lab_and_only_if_empty(plan: LabPlan, tmp_path: Path) -> None:
     root = plan.state_dir.parent
     mine, used = tmp_path / "mine", tmp_path / "used"
+    make(plan)
     with exclusive(root):
-        make_state_dir(plan)
         (root / "another").mkdir()
         for directory in (mine, mine / "inner", used):
             shared_journal(root).record(Entry(kind="directory", name=str(directory)))
             directory.mkdir()
     (used / "file").touch()
-    with exclusive(root):
-        remove_lab(plan)
+    remove_lab(plan)
     assert (mine / "inner").exists(), "another lab still has something mounted there"
     with exclusive(root):
         (root / "another").rmdir()
     assert not mine.exists()
     assert used.exists()
     assert not root.exists()
+
+
+def test_a_lab_at_work_is_not_taken_down(plan: LabPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "_OWN_LOCK_S", 0.2)
+    with exclusive(plan.state_dir.parent):
+        building = make_state_dir(plan)
+    with pytest.raises(Conflict, match="at work on lab 'trial'"), owned(plan):
+        pass
+    os.close(building)
+    with owned(plan):
+        remove_lab(plan)
+    with pytest.raises(NotFound), owned(plan):
+        pass
 
 
 def test_halves_of_state_directories_are_swept(plan: LabPlan) -> None:
