@@ -45,8 +45,11 @@ def signed(value: Any) -> int:
 @kernel
 def copy_bytes(to: Bytes, to_at: int, source: Bytes, from_at: int, size: int) -> None:
     """``to[to_at:][:size] = source[from_at:][:size]``; compiles in a tenth of the time that the slices take."""
+    # Indices that plainly start at 0 let the compiler copy whole vectors.
+    there = to[to_at : to_at + size]
+    here = source[from_at : from_at + size]
     for i in range(size):
-        to[to_at + i] = source[from_at + i]
+        there[i] = here[i]
 
 
 @kernel
