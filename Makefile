@@ -23,6 +23,6 @@ bench: setup
 	@$(BIN)/novacron bench migration
 
 clean:
-	@if [ -x $(BIN)/novacron ]; then $(BIN)/novacron lab down || true; fi
+	@if [ -x $(BIN)/novacron ] && [ -d /var/lib/novacron-lab/default ]; then $(BIN)/novacron lab down; fi
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

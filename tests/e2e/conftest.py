@@ -33,9 +33,8 @@ def lab() -> Iterator[Lab]:
         lab = Lab.up(default_topology(SESSION_LAB), depth="novacron")
         yield lab
     finally:
-        plan = Lab.load(SESSION_LAB).plan
         remove_lab(SESSION_LAB)
-    assert traces_of(plan) == [], "the lab left something behind"
+    assert traces_of(lab.plan) == [], "the lab left something behind"
 
 
 @pytest.fixture(autouse=True)
