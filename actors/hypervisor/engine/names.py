@@ -29,7 +29,8 @@ def job_id(job: str) -> str:
 def file_path(path: str) -> str:
     """`path` if it is absolute, in its shortest form and printable; raises BodyInvalid."""
     pure = PurePosixPath(path)
-    if not _PATH_CHARS.fullmatch(path) or not pure.is_absolute() or str(pure) != path or ".." in pure.parts:
+    plain = pure.is_absolute() and pure.root == "/" and str(pure) == path and ".." not in pure.parts
+    if not plain or not _PATH_CHARS.fullmatch(path):
         raise BodyInvalid(detail=f"path {path[:120]!r} is not absolute, plain and printable")
     return path
 
