@@ -136,6 +136,8 @@ make_venv() {
     say "making .venv with $python"
     "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[node,dev]'
+    say "compiling the encoder's inner loops"
+    .venv/bin/python -c 'from actors.encoding import decoder, encoder; encoder.warm_up(); decoder.warm_up()'
 }
 
 [ "$(id -u)" = 0 ] || die "this installs system packages and needs root: run it as root or with sudo"

@@ -23,6 +23,8 @@ NODE_ENVIRONMENT: Final = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN_PATH": str(RAY_TOKEN),
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray runs its workers at nice 15 unless told otherwise: behind busy guests the encoder would starve.
+    "RAY_worker_niceness": "0",
 }
 _RAY_S: Final = 300.0
 _NODE_S: Final = 300.0

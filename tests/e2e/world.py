@@ -1,15 +1,13 @@
 """What the move tests work with: the session lab's API, real guests and their consoles, and ways to break things."""
 
-import os
-import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import psutil
 
 from actors.errors import GuestUnknown, NovaCronError
 from actors.hypervisor.messages import DiskSpec, GuestInfo
@@ -24,6 +22,7 @@ from api.cli.target import Target
 ENDED = {"completed", "failed", "cancelled"}
 BOOT_S, MOVE_S, TICKS_S = 240.0, 300.0, 120.0
 _POLL_S = 0.1
+_TICK = threading.Event()  # never set: its wait is the interval between two looks at a condition
 _Value = TypeVar("_Value")
 
 
@@ -35,13 +34,7 @@ def until(what: str, ask: Callable[[], _Value], deadline_s: float) -> _Value:
         if answer:
             return answer
         assert time.monotonic() < end, f"{what} did not come true within {deadline_s:g} s; last answer: {answer!r}"
-        os.sched_yield()
-        _pause()
-
-
-def _pause() -> None:
-    # A poll interval, not a wait for something to have happened: `until` decides by the condition alone.
-    signal.sigtimedwait([], _POLL_S)
+        _TICK.wait(_POLL_S)
 
 
 class World:
@@ -56,7 +49,13 @@ class World:
         self.url = f"http://{lead.address}:8443"
 
     def guest(
-        self, name: str, node: str, memory_mib: int = 256, load: str = "32,500,64", cache_mib: int = 64, data_mib: int = 0
+        self,
+        name: str,
+        node: str,
+        memory_mib: int = 256,
+        load: str = "32,500,64",
+        cache_mib: int = 64,
+        data_mib: int = 0,
     ) -> Watch:
         """Create and start a guest on `node`; returns when its workload ticks."""
         disk = (
@@ -123,24 +122,11 @@ class World:
 
     # -- sabotage -------------------------------------------------------------------------------------------------
 
-    def pids(self, node: str, title: str) -> list[int]:
-        """Processes in the node's PID namespace whose command line contains `title`."""
-        namespace = os.readlink(f"/proc/{self.lab.node_init_pid(node)}/ns/pid")
-        found = []
-        for process in psutil.process_iter():
-            try:
-                here = os.readlink(f"/proc/{process.pid}/ns/pid") == namespace
-                if here and title in " ".join(process.cmdline()):
-                    found.append(process.pid)
-            except (psutil.Error, OSError):
-                continue
-        return found
-
     def kill(self, node: str, title: str) -> None:
-        """Kill -9 the one process of `node` that carries `title`."""
-        pids = self.pids(node, title)
+        """Kill -9 the one process of `node` whose command line begins with `title`."""
+        pids = self.lab.run(node, ["pgrep", "-f", f"^{title}"]).split()
         assert len(pids) == 1, f"{title} on {node}: {pids}"
-        os.kill(pids[0], signal.SIGKILL)
+        self.lab.run(node, ["kill", "-KILL", *pids])
 
     def kill_stream(self, node: str) -> None:
         """Break one established TLS connection of the transport on `node` from outside."""
