@@ -121,8 +121,10 @@ def operator(hosts: Lab) -> Iterator[Operator]:
         yield operator
     # Where Ray keeps ssh's shared connections, on this machine and, in the same place, on the head.
     digest = hashlib.sha256(CLUSTER.encode()).hexdigest()
-    for left in Path(tempfile.gettempdir()).glob(f"ray_ssh_*/{digest[:10]}"):
+    for left in Path("/tmp").glob(f"ray_ssh_*/{digest[:10]}"):
         shutil.rmtree(left)
+        if not any(left.parent.iterdir()):
+            left.parent.rmdir()
 
 
 def _listens(address: str, port: int) -> bool:
