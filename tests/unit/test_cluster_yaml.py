@@ -53,7 +53,7 @@ def test_login_shells_have_path_token_and_name(cluster: dict[str, Any]) -> None:
     (profile,) = cluster["setup_commands"]
     for word in ("PATH=/opt/novacron/.venv/bin:$PATH", "RAY_AUTH_MODE=token", "NOVACRON_NODE__NAME=$(hostname -s)"):
         assert word in profile
-    (token,) = re.findall(r"RAY_AUTH_TOKEN_PATH=(\S+?)'", profile)
+    (token,) = re.findall(r"RAY_AUTH_TOKEN_PATH=([^\s']+)", profile)
     assert token in cluster["file_mounts"]
 
 
