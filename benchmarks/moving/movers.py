@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import libvirt
 import msgspec
 
+from actors.encoding.messages import LayerCount
 from actors.errors import NovaCronError
 from actors.migration.messages import MoveRequest
 from actors.migration.states import ENDED, State
@@ -20,10 +21,14 @@ _POLL_S: Final = 0.2
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How a move ended: `at`, Unix seconds, is when it was called done; `failure` is '' if the guest moved."""
+    """How a move ended: `at`, Unix seconds, is when it was called done; `failure` is '' if the guest moved.
+
+    `layers`: NovaCron's account of what its encoder did.
+    """
 
     at: float
     failure: str = ""
+    layers: dict[str, LayerCount] = {}
 
 
 class Mover(Protocol):
@@ -104,5 +109,5 @@ class NovaCronMover:
         except NovaCronError as error:
             return Ended(at=time.time(), failure=str(error))
         if job.state == State.COMPLETED:
-            return Ended(at=job.ended_at)
+            return Ended(at=job.ended_at, layers=job.progress.layers)
         return Ended(at=time.time(), failure=job.message or f"the job is {job.state}")

@@ -1,11 +1,12 @@
 """Pure: what was measured of one move, and what the guest said of it, as a row of the benchmark's file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final
 
 import msgspec
 
+from actors.encoding.messages import LayerCount
 from benchmarks.moving.rivals import Tuning
 from benchmarks.report import Row
 
@@ -31,7 +32,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     `total_s`: until the guest runs at the target and the source is rid of it. `running_s`: until the guest's first
     instruction at the target. `wire_bytes`, `wire_bytes_back`: IP bytes that left the line towards the target and
     back. `pause_ms`: between QEMU's STOP and RESUME. `pause_qemu_ms`: what the source's QEMU calls downtime.
-    `pause_libvirt_ms`: what libvirt calls it. `failure`: why the guest did not move.
+    `pause_libvirt_ms`: what libvirt calls it. `layers`: what NovaCron's encoder did. `failure`: why the guest did not
+    move.
     """
 
     total_s: float | None = None
@@ -43,6 +45,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     wire_bytes_back: int = 0
     queue_drops: int = 0
     rounds: int | None = None
+    layers: dict[str, LayerCount] = {}
     load_average: float = 0.0
     failure: str = ""
 
@@ -82,6 +85,7 @@ def row(setting: Setting, system: str, run: int, tuning: Tuning, measured: Measu
         "channels": tuning.channels or None,
         "xbzrle_cache_mib": tuning.xbzrle_cache_mib or None,
         "tuning_tried": tried,
+        "layers": tell_layers(measured.layers),
         "guest_ok": judged.ok,
         "guest_checks": judged.checks,
         "load_average": round(measured.load_average, 2),
@@ -99,6 +103,15 @@ def with_speedup(rows: Sequence[Row]) -> list[Row]:
         speedup = round(median(plain) / total_s, 2) if known and isinstance(total_s, float) else None
         found.append({**one, "speedup_vs_plain": speedup})
     return found
+
+
+def tell_layers(layers: Mapping[str, LayerCount]) -> str:
+    """`zstd 128000 pages, 524.3 → 180.1 MB, 12.3 s; …`: pages, bytes in and out, CPU time, of every layer at work."""
+    return "; ".join(
+        f"{name} {one.pages} pages, {one.bytes_in / 1e6:.1f} → {one.bytes_out / 1e6:.1f} MB, {one.cpu_s:.1f} s"
+        for name, one in layers.items()
+        if one.bytes_in
+    )
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -163,6 +163,7 @@ class Bench:
             wire_bytes_back=carried.back_bytes,
             queue_drops=carried.queue_drops,
             rounds=told.rounds,
+            layers=ended.layers,
             load_average=os.getloadavg()[0],
             failure=ended.failure,
         )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.encoding.messages import LayerCount
 from benchmarks.moving.rivals import Tuning
-from benchmarks.moving.rows import COLUMNS, Judged, Measured, Setting, row, with_speedup
+from benchmarks.moving.rows import COLUMNS, Judged, Measured, Setting, row, tell_layers, with_speedup
 from benchmarks.report import Row, show, write
 
 SETTING = Setting(link="100mbit,50ms,0%", load="64,2000,64", memory_mib=1024, cache_mib=320)
@@ -51,6 +52,15 @@ def test_speedup_is_against_the_median_of_plain() -> None:
         a_row("novacron", None),
     ]
     assert [one["speedup_vs_plain"] for one in with_speedup(rows)] == [1.03, 1.0, 0.75, 7.5, None]
+
+
+def test_layers_are_told() -> None:
+    layers = {
+        "zero": LayerCount(pages=10, bytes_in=40_960, bytes_out=90, cpu_s=0.01),
+        "delta": LayerCount(),
+        "zstd": LayerCount(pages=128_000, bytes_in=524_288_000, bytes_out=180_120_000, cpu_s=12.34),
+    }
+    assert tell_layers(layers) == "zero 10 pages, 0.0 → 0.0 MB, 0.0 s; zstd 128000 pages, 524.3 → 180.1 MB, 12.3 s"
 
 
 def test_without_plain_there_is_no_speedup() -> None:
