@@ -62,7 +62,7 @@ add_backports() {
     apt-get update -qq
 }
 
-# apt takes a backport only where it is told to: only the hypervisor comes from there, nothing else is upgraded.
+# apt takes a backport only where it is told to: for the hypervisor and what it needs, not for the tools.
 release_flags() { candidates_will_do || echo "-t bookworm-backports"; }
 
 apt_install() {
