@@ -27,7 +27,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """Two sites of one node each, 100 Mbit/s and 50 ms apart, with NovaCron running; built once for all tests."""
+    """Two sites of one node each, 100 Mbit/s and 50 ms apart, with NovaCron running; built once for all tests.
+
+    NOVACRON_E2E_LAB names one that is up already, which is used and left as it is: quicker while writing a test.
+    """
+    if standing := os.environ.get("NOVACRON_E2E_LAB"):
+        yield Lab.load(standing)
+        return
     remove_lab(SESSION_LAB)
     try:
         lab = Lab.up(default_topology(SESSION_LAB), depth="novacron")

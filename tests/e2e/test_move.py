@@ -9,10 +9,10 @@ from actors.lab.guests.watch import Watch
 from actors.lab.lab import Lab
 from actors.lab.line import Change
 from actors.migration.messages import JobView
-from tests.e2e.world import BOOT_S, TICKS_S, World, until
+from tests.e2e.world import BOOT_S, RESTART_S, TICKS_S, World, until
 
 HERE, THERE = "london-1", "paris-1"
-# Slow enough that a fault meets the move half way, whatever the machine: 12 Mbit/s of a guest that compresses to > 20 MB.
+# Slow enough that a fault meets the move half way on any machine: such a guest makes over 20 MB of wire bytes.
 _SLOW = Change(rate_bps=12_000_000)
 _LINK = "london-paris"
 
@@ -237,13 +237,16 @@ def _moves_again(world: World, name: str, watch: Watch, to: str) -> None:
     """A second attempt works at once, apart from actors that Ray is still bringing back."""
     from actors.errors import Unreachable
 
+    refusals: list[str] = []
+
     def accepted() -> JobView | None:
         try:
             return world.start_move(name, to)
-        except Unreachable:
+        except Unreachable as refusal:
+            refusals.append(str(refusal))
             return None
 
-    again = until("a second attempt is accepted", accepted, 60.0)
+    again = until(f"a second attempt is accepted, {refusals}", accepted, RESTART_S)
     assert again is not None
     ended = world.wait(again.id)
     assert ended.state == "completed", ended

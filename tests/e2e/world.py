@@ -21,6 +21,8 @@ from api.cli.target import Target
 
 ENDED = {"completed", "failed", "cancelled"}
 BOOT_S, MOVE_S, TICKS_S = 240.0, 300.0, 120.0
+# Ray starts a killed actor again: a new Python process that imports everything, beside busy guests.
+RESTART_S = 120.0
 _POLL_S = 0.1
 _TICK = threading.Event()  # never set: its wait is the interval between two looks at a condition
 _Value = TypeVar("_Value")
