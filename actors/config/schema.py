@@ -138,6 +138,7 @@ class Encoding(Section):
     """HDE: the layers of the encoder, each optional."""
 
     zero: bool = Field(True, description="pages of zeros become a mark")
+    images: bool = Field(True, description="pages that are blocks of a disk image at both hosts become a reference")
     dedupe: bool = Field(True, description="pages that the far side already holds become a reference")
     delta: bool = Field(True, description="pages sent before become the 8-byte words that changed")
     zstd: bool = Field(True, description="the rest is compressed")

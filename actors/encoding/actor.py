@@ -10,12 +10,15 @@ from actors.config.schema import Config
 from actors.encoding import decoder, encoder
 from actors.encoding.decoder_pump import DecoderPump
 from actors.encoding.encoder_pump import EncoderPump
-from actors.encoding.messages import CodecStats, Job, OpenDecoder, OpenEncoder
+from actors.encoding.images import ImageLibrary
+from actors.encoding.messages import CodecStats, Job, OpenDecoder, Opened, OpenEncoder
 from actors.encoding.pump import Patience, Pump
-from actors.errors import Conflict, JobUnknown, Refused
+from actors.errors import Conflict, JobUnknown, NovaCronError, Refused
 
 # Accounts of ended jobs that nobody closed; the oldest go first.
 ENDED_MAX = 64
+# How long a move waits for one image to be read for the first time; later moves find it read.
+IMAGE_S = 4.0
 _Pump = TypeVar("_Pump", bound=Pump)
 
 
@@ -74,10 +77,13 @@ class DeltaEncoder(Service):
         encoder.warm_up()
         self._config = config.encoding
         self._jobs: _Jobs[EncoderPump] = _Jobs(config)
+        self._library = ImageLibrary(config.node.state_dir)
 
     @exposed()
     async def open(self, caller: Caller, request: OpenEncoder) -> Empty:
         """Listen for QEMU; the job waits for it."""
+        offered = request.images if self._config.images else []
+        images = await asyncio.to_thread(self._library.agree, offered, IMAGE_S)
         return self._jobs.start(
             caller,
             EncoderPump(
@@ -87,6 +93,7 @@ class DeltaEncoder(Service):
                 self._config,
                 self._jobs.patience,
                 request.link_bytes_per_s,
+                images,
             ),
         )
 
@@ -108,20 +115,28 @@ class DeltaDecoder(Service):
         decoder.warm_up()
         self._config = config.encoding
         self._jobs: _Jobs[DecoderPump] = _Jobs(config)
+        self._library = ImageLibrary(config.node.state_dir)
 
     @exposed(to_peers=True)
-    async def open(self, caller: Caller, request: OpenDecoder) -> Empty:
-        """Listen for the transport; the job waits for it."""
-        return self._jobs.start(
-            caller,
-            DecoderPump(
-                request.job,
-                self._jobs.path(request.wire_path),
-                self._jobs.path(request.qemu_path),
-                self._config.dedupe_cache_mib,
-                self._jobs.patience,
-            ),
-        )
+    async def open(self, caller: Caller, request: OpenDecoder) -> Opened:
+        """Listen for the transport; the job waits for it.
+
+        Raises:
+            Refused: a path outside the job's directory, or another site naming files of this host.
+        """
+        if request.images and not caller.same_site:
+            raise Refused(detail=f"{caller.site} may not name files of this site's hosts")
+        wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
+        paths = request.images if self._config.images else []
+        images = await asyncio.to_thread(self._library.open, paths, IMAGE_S)
+        cache_mib = self._config.dedupe_cache_mib
+        try:
+            self._jobs.start(caller, DecoderPump(request.job, wire, qemu, cache_mib, self._jobs.patience, images))
+        except NovaCronError:
+            for image in images:
+                image.close()
+            raise
+        return Opened(images=[image.known for image in images])
 
     @exposed(to_peers=True)
     async def stats(self, caller: Caller, request: Job) -> CodecStats:

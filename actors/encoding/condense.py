@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.encoding import layout as lay
+from actors.encoding.blocks import NO_BLOCK
 from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_bytes, copy_page, kernel
 from actors.encoding.pages import PageIndex, PageRing, append, is_zero, look_up, mix, note, page_hash, same
 from actors.encoding.records import HEADER_BYTES, PAGE_BODY, ZERO_RECORD, load_header
@@ -41,6 +42,16 @@ def put_raw(buffer: Bytes, start: int, end: int, parts: lay.PartArrays, sizes: I
     at = sizes[lay.RAW]
     copy_bytes(parts[lay.RAW], at, buffer, start, end - start)
     sizes[lay.RAW] = at + end - start
+
+
+@kernel
+def put_jump(buffer: Bytes, at: int, due_page: int, parts: lay.PartArrays, sizes: Ints) -> tuple[int, int]:
+    """Note the page that the record at `at` names, unless it is the one due; returns (op's flags, page due next)."""
+    page_number = load_header(buffer, at) >> 12
+    if page_number == due_page:
+        return lay.WITH_HEADER, due_page + 1
+    put_number(lay.JUMP_LIST, page_number - due_page, parts, sizes)
+    return lay.WITH_HEADER | lay.JUMPS, page_number + 1
 
 
 @kernel
@@ -126,8 +137,12 @@ def condense(
     parts: lay.PartArrays,
     sizes: Ints,
     counts: Ints,
+    blocks: Ints,
 ) -> None:
-    """Code ``buffer[start:end]`` with the records found in it; those before `start` were sent already."""
+    """Code ``buffer[start:end]`` with the records found in it; those before `start` were sent already.
+
+    `blocks` names, for each record, the block of an image that its page is, or `NO_BLOCK`; empty without images.
+    """
     page = np.empty(PAGE_WORDS, np.uint64)
     page_bytes = page.view(np.uint8)
     for part in range(lay.PARTS):
@@ -137,6 +152,7 @@ def condense(
     at = start
     due_page = 0
     due_slot = 0
+    due_block = 0
     for i in range(len(offsets)):
         kind = kinds[i]
         if offsets[i] < at or (kind == ZERO_RECORD and not on.zero):
@@ -145,17 +161,19 @@ def condense(
         at = offsets[i]
         flags = 0
         if kind != PAGE_BODY:
-            flags = lay.WITH_HEADER
-            page_number = load_header(buffer, at) >> 12
-            if page_number != due_page:
-                flags |= lay.JUMPS
-                put_number(lay.JUMP_LIST, page_number - due_page, parts, sizes)
-            due_page = page_number + 1
+            flags, due_page = put_jump(buffer, at, due_page, parts, sizes)
             at += HEADER_BYTES
         if kind == ZERO_RECORD:
             put_op(flags | lay.OP_ZERO_RECORD, parts, sizes)
             counts[lay.OP_ZERO_RECORD] += 1
             at += 1
+            continue
+        if len(blocks) > 0 and blocks[i] != NO_BLOCK:
+            put_op(flags | lay.OP_IMAGE, parts, sizes)
+            put_number(lay.BLOCKS, blocks[i] - due_block, parts, sizes)
+            counts[lay.OP_IMAGE] += 1
+            due_block = blocks[i] + 1
+            at += PAGE_BYTES
             continue
         copy_bytes(page_bytes, 0, buffer, at, PAGE_BYTES)
         at += PAGE_BYTES

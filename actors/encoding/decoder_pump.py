@@ -1,9 +1,11 @@
 """The target's half of a job: wire → decoder → QEMU's incoming socket, and the return path back as it is."""
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from actors.encoding.decoder import Decoder
+from actors.encoding.images import OpenImage
 from actors.encoding.messages import CodecStats
 from actors.encoding.pump import Patience, Pump
 
@@ -13,11 +15,21 @@ class DecoderPump(Pump):
 
     Args:
         cache_mib: the largest page ring that the sender may ask for, MiB.
+        images: disk images that the sender may refer to; closed with the job once it was started.
     """
 
-    def __init__(self, job: str, wire_path: Path, qemu_path: Path, cache_mib: int, patience: Patience) -> None:
+    def __init__(
+        self,
+        job: str,
+        wire_path: Path,
+        qemu_path: Path,
+        cache_mib: int,
+        patience: Patience,
+        images: Sequence[OpenImage] = (),
+    ) -> None:
         super().__init__(job, wire_path, qemu_path, patience)
-        self._decoder = Decoder(cache_mib)
+        self._images = images
+        self._decoder = Decoder(cache_mib, images)
 
     def stats(self) -> CodecStats:
         """The job's account; what each layer did is the encoder's to tell."""
@@ -46,6 +58,11 @@ class DecoderPump(Pump):
                 qemu.sendall(ready)
         assert qemu is not None, "the final batch is not the first byte"
         self._end_forward(qemu)
+
+    def _finish(self) -> None:
+        super()._finish()
+        for image in self._images:
+            image.close()
 
     def _return_path(self, peer: socket.socket) -> socket.socket:
         qemu = self._connect()

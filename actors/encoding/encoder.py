@@ -1,6 +1,6 @@
 """The encoder's engine: QEMU's migration stream in, framed batches out. No sockets, no threads, no clock of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -8,8 +8,9 @@ import xxhash
 
 from actors.encoding import condense as con
 from actors.encoding import layout as lay
+from actors.encoding.blocks import NO_BLOCK, BlockIndex, find_blocks
 from actors.encoding.codec import Compressor
-from actors.encoding.format import CODEC_NONE, DATA, FINAL, SLOTS_PER_MIB, BatchHeader, Opening
+from actors.encoding.format import CODEC_NONE, DATA, FINAL, SLOTS_PER_MIB, BatchHeader, ImageName, Opening
 from actors.encoding.kernel import PAGE_BYTES
 from actors.encoding.messages import LayerCount
 from actors.encoding.pages import PageIndex, PageRing
@@ -31,6 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def slots(self) -> int:
         """Pages in the ring."""
         return self.dedupe_cache_mib * SLOTS_PER_MIB if self.dedupe or self.delta else 0
+
+
+class IndexedImage(msgspec.Struct, frozen=True):
+    """A disk image that both hosts have, ready to be searched."""
+
+    name: ImageName
+    index: BlockIndex
 
 
 class Tally:
@@ -57,16 +65,17 @@ class Encoder:
     Args:
         settings: layers and bounds.
         clock: CPU seconds of the calling thread, for the layers' accounts.
+        images: those that the decoder has too, `IMAGES_MAX` at most.
 
     `level` is the zstd level of the next batch.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float], images: Sequence[IndexedImage] = ()) -> None:
         self.settings = settings
         self.level = 3
         self.stream_bytes = 0
         self.wire_bytes = 0
-        self.layers = {name: Tally() for name in ("zero", "dedupe", "delta", "zstd", "passthrough")}
+        self.layers = {name: Tally() for name in ("zero", "image", "dedupe", "delta", "zstd", "passthrough")}
         self._clock = clock
         batch_max = settings.batch_bytes + UNPARSED_MAX_BYTES
         self._buffer = np.empty(batch_max, np.uint8)
@@ -83,7 +92,9 @@ class Encoder:
         self._digest = xxhash.xxh3_128()
         # Kept apart, since others may ask while the encoding thread updates the hash.
         self._digest_now = self._digest.digest()
-        self._opening = Opening(settings.slots, batch_max)
+        self._images = list(images)
+        self._blocks = np.empty(len(self._found.offsets) if images else 0, np.int64)
+        self._opening = Opening(settings.slots, batch_max, tuple(image.name for image in images))
         self._opened = False
 
     @property
@@ -103,11 +114,13 @@ class Encoder:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory in use by the page ring, its index and the batch's buffers."""
+        """Memory in use by the page ring, the indexes and the batch's buffers; not the images' own pages."""
         index = self._index
-        tables = (index.by_content, index.by_address, index.content, index.owner)
-        buffers = (*self._parts.arrays, self._buffer)
-        return self._ring.touched_bytes + sum(array.nbytes for array in tables + buffers)
+        tables = [index.by_content, index.by_address, index.content, index.owner]
+        tables += [image.index.table for image in self._images]
+        buffers = [*self._parts.arrays, self._buffer]
+        held_bytes = sum(table.nbytes for table in tables) + sum(buffer.nbytes for buffer in buffers)
+        return self._ring.touched_bytes + held_bytes + self._blocks.nbytes
 
     def room(self, limit: int) -> memoryview:
         """Where the next bytes of the stream go: at most `limit` of them, at most `batch_bytes`."""
@@ -126,8 +139,11 @@ class Encoder:
         until = self._end if flush else parsed
         frame = b""
         if until > self._sent:
+            self._search()
+            searched_s = self._clock()
+            self.layers["image"].cpu_s += searched_s - parsed_s
             self._condense(until)
-            self.layers["dedupe"].cpu_s += self._clock() - parsed_s
+            self.layers["dedupe"].cpu_s += self._clock() - searched_s
             frame = self._frame(self._buffer.data[self._sent : until])
         # What was not parsed stays for the parser, also where it has already been sent.
         rest = self._end - parsed
@@ -153,6 +169,15 @@ class Encoder:
             view = view[len(room) :]
         return b"".join(frames)
 
+    def _search(self) -> None:
+        """Look for the batch's pages in the images."""
+        found, first = self._found, 0
+        blocks = self._blocks[: found.count]
+        blocks[:] = NO_BLOCK
+        for image in self._images:
+            find_blocks(self._buffer, self._sent, found.offsets[: found.count], found.kinds, image.index, first, blocks)
+            first += image.name.blocks
+
     def _condense(self, until: int) -> None:
         found = self._found
         con.condense(
@@ -168,6 +193,7 @@ class Encoder:
             self._parts.arrays,
             self._parts.sizes,
             self._counts,
+            self._blocks,
         )
 
     def _frame(self, piece: memoryview) -> bytes:
@@ -207,6 +233,8 @@ class Encoder:
             zero_records * ZERO_RECORD_BYTES + zero_pages * PAGE_RECORD_BYTES,
             zero_records + zero_pages,
         )
+        blocks = counts[lay.OP_IMAGE]
+        self.layers["image"].add(blocks, blocks * PAGE_RECORD_BYTES, blocks + sizes[lay.BLOCKS])
         self.layers["dedupe"].add(references, references * PAGE_RECORD_BYTES, references)
         self.layers["delta"].add(deltas, deltas * PAGE_RECORD_BYTES, sizes[lay.MASKS] + sizes[lay.WORDS])
         if self.settings.zstd:
@@ -219,7 +247,10 @@ class Encoder:
 
 def warm_up() -> None:
     """Compile or load every kernel of the encoder, so that no job waits for it."""
-    encoder = Encoder(Settings(dedupe_cache_mib=1, batch_bytes=65536), lambda: 0.0)
+    # Read-only like a mapped image: the machine code is for that.
+    blocks = np.frombuffer(bytes(PAGE_BYTES), np.uint64).reshape(1, -1)
+    image = IndexedImage(ImageName(bytes(32), 1), BlockIndex.of(blocks))
+    encoder = Encoder(Settings(dedupe_cache_mib=1, batch_bytes=65536), lambda: 0.0, [image])
     records = (0x28).to_bytes(HEADER_BYTES, "big") + bytes(range(256)) * 16
     head = b"QEVM\0\0\0\3\1\0\0\0\1\3ram" + bytes(8)
     encoder.feed(head + 2 * records)

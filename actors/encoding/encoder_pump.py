@@ -2,10 +2,11 @@
 
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from actors.config.schema import Encoding
-from actors.encoding.encoder import Encoder, Settings
+from actors.encoding.encoder import Encoder, IndexedImage, Settings
 from actors.encoding.handover import Handover
 from actors.encoding.level import LevelChooser
 from actors.encoding.messages import CodecStats
@@ -20,6 +21,7 @@ class EncoderPump(Pump):
 
     Args:
         link_bytes_per_s: forecast of the link, 0: unknown.
+        images: disk images that the target has too.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class EncoderPump(Pump):
         config: Encoding,
         patience: Patience,
         link_bytes_per_s: float = 0.0,
+        images: Sequence[IndexedImage] = (),
     ) -> None:
         super().__init__(job, qemu_path, wire_path, patience)
         settings = Settings(
@@ -41,7 +44,7 @@ class EncoderPump(Pump):
             batch_bytes=config.batch_bytes,
         )
         self._behind_bytes = config.qemu_buffer_bytes
-        self._encoder = Encoder(settings, time.thread_time)
+        self._encoder = Encoder(settings, time.thread_time, images)
         self._chooser = LevelChooser(config.zstd_level, link_bytes_per_s)
         self._handover = Handover()
 

@@ -13,13 +13,14 @@ from actors.encoding import layout as lay
 from actors.encoding.parser import UNPARSED_MAX_BYTES
 from actors.errors import StreamCorrupt
 
-VERSION = 1
+VERSION = 2
 OPENING_MAGIC = b"NHDE"
 BATCH_MAGIC = b"HB"
-_OPENING = struct.Struct("<4sB3xII")
-_BATCH = struct.Struct("<2sBBII7IQ16s")
+_OPENING = struct.Struct("<4sBB2xII")
+_IMAGE = struct.Struct("<32sI")
+_BATCH = struct.Struct("<2sBBII8IQ16s")
 _CHECKSUM = struct.Struct("<Q")
-OPENING_BYTES = _OPENING.size + _CHECKSUM.size
+OPENING_HEAD_BYTES = _OPENING.size
 BATCH_HEADER_BYTES = _BATCH.size + _CHECKSUM.size
 
 DATA = 0
@@ -31,31 +32,57 @@ SLOT_BYTES = 4096
 SLOTS_PER_MIB = (1 << 20) // SLOT_BYTES
 # Largest batch that any configuration allows, and the piece of a record that may have waited for it.
 STREAM_MAX_BYTES = (8 << 20) + UNPARSED_MAX_BYTES
+# Images that one stream may refer to.
+IMAGES_MAX = 8
+
+
+class ImageName(msgspec.Struct, frozen=True):
+    """A disk image by its content: blake3 of all of it, its whole blocks of 4 KiB."""
+
+    digest: bytes
+    blocks: int
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What the decoder must provide: slots of the page ring, QEMU's bytes in one batch at most."""
+    """What the decoder must provide: slots of the page ring, QEMU's bytes in one batch at most, images."""
 
     slots: int
     batch_bytes: int
+    images: tuple[ImageName, ...] = ()
 
     def pack(self) -> bytes:
         """The opening's bytes."""
-        head = _OPENING.pack(OPENING_MAGIC, VERSION, self.slots, self.batch_bytes)
+        head = _OPENING.pack(OPENING_MAGIC, VERSION, len(self.images), self.slots, self.batch_bytes)
+        head += b"".join(_IMAGE.pack(image.digest, image.blocks) for image in self.images)
         return head + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(head))
 
-    @classmethod
-    def unpack(cls, raw: memoryview, slots_max: int) -> "Opening":
-        """Read an opening of `OPENING_BYTES`.
+    @staticmethod
+    def size(head: memoryview) -> int:
+        """Bytes of the opening that begins with `head`, `OPENING_HEAD_BYTES` long.
 
         Raises:
-            StreamCorrupt: not an opening, of another version, or asking for more than `slots_max`.
+            StreamCorrupt: not an opening, of another version, or with too many images.
         """
-        magic, version, slots, batch_bytes = _OPENING.unpack_from(raw)
-        if magic != OPENING_MAGIC or _CHECKSUM.unpack_from(raw, _OPENING.size)[0] != _sum(raw[: _OPENING.size]):
+        magic, version, images, _, _ = _OPENING.unpack_from(head)
+        if magic != OPENING_MAGIC:
             raise StreamCorrupt(reason="it does not begin as an encoded stream")
         if version != VERSION:
             raise StreamCorrupt(reason=f"format version {version}; this node knows {VERSION}")
+        if images > IMAGES_MAX:
+            raise StreamCorrupt(reason=f"{images} images announced")
+        return _OPENING.size + int(images) * _IMAGE.size + _CHECKSUM.size
+
+    @classmethod
+    def unpack(cls, raw: memoryview, slots_max: int) -> "Opening":
+        """Read an opening of the size that `size` told.
+
+        Raises:
+            StreamCorrupt: its checksum is wrong, or it asks for more than `slots_max`.
+        """
+        summed = len(raw) - _CHECKSUM.size
+        if _CHECKSUM.unpack_from(raw, summed)[0] != _sum(raw[:summed]):
+            raise StreamCorrupt(reason="the opening's checksum is wrong")
+        _, _, _, slots, batch_bytes = _OPENING.unpack_from(raw)
         if slots > slots_max:
             raise StreamCorrupt(
                 reason=f"the sender's page cache of {slots // SLOTS_PER_MIB} MiB is larger than this node's "
@@ -63,7 +90,8 @@ class Opening(msgspec.Struct, frozen=True):
             )
         if not 0 < batch_bytes <= STREAM_MAX_BYTES:
             raise StreamCorrupt(reason=f"batches of {batch_bytes} bytes announced")
-        return cls(slots, batch_bytes)
+        images = tuple(ImageName(*fields) for fields in _IMAGE.iter_unpack(raw[_OPENING.size : summed]))
+        return cls(slots, batch_bytes, images)
 
 
 class BatchHeader(msgspec.Struct, frozen=True):

@@ -15,7 +15,8 @@ OP_ZERO_PAGE = 3
 OP_REFERENCE = 4
 OP_DELTA = 5
 OP_FORK = 6
-OPS_KNOWN = 7
+OP_IMAGE = 7
+OPS_KNOWN = 8
 OP_MASK = 0x07
 WITH_HEADER = 0x08
 JUMPS = 0x10
@@ -28,7 +29,8 @@ RAW = 3
 MASKS = 4
 WORDS = 5
 PAGES = 6
-PARTS = 7
+BLOCKS = 7
+PARTS = 8
 
 MASK_BYTES = PAGE_WORDS // 8
 DELTA_WORDS_MAX = PAGE_WORDS // 2
@@ -51,6 +53,7 @@ class Parts:
         pages = batch_bytes // PAGE_BYTES + 1
         rooms[MASKS] = pages * MASK_BYTES
         rooms[WORDS] = pages * DELTA_WORDS_MAX * 8
+        rooms[BLOCKS] = pages * VARINT_MAX_BYTES
         self.arrays: PartArrays = tuple(np.empty(room, np.uint8) for room in rooms)
         self.sizes = np.zeros(PARTS, np.int64)
 

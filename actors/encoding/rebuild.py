@@ -18,6 +18,7 @@ SLOT_EMPTY = 6
 DELTA_CUT = 7
 PARTS_LEFT = 8
 OUT_TOO_SHORT = 9
+BLOCKS_CUT = 10
 
 
 @kernel
@@ -91,9 +92,24 @@ def take_raw(payload: Bytes, cursors: Ints, ends: Ints, out: Bytes, at: int) -> 
 
 @kernel
 def take_page(
-    code: int, page: Words, due_slot: int, payload: Bytes, cursors: Ints, ends: Ints, ring: PageRing, keeps: bool
+    code: int,
+    page: Words,
+    due_slot: int,
+    payload: Bytes,
+    image_pages: Bytes,
+    cursors: Ints,
+    ends: Ints,
+    ring: PageRing,
+    keeps: bool,
 ) -> tuple[int, int]:
     """Make the next page in `page` and keep it where the encoder does; returns (slot that comes next, failed check)."""
+    if code == lay.OP_IMAGE:
+        image_at = cursors[lay.BLOCKS]
+        if ends[lay.BLOCKS] - image_at < PAGE_BYTES:
+            return 0, BLOCKS_CUT
+        copy_bytes(page.view(np.uint8), 0, image_pages, image_at, PAGE_BYTES)
+        cursors[lay.BLOCKS] = image_at + PAGE_BYTES
+        return due_slot, OK
     if code == lay.OP_LITERAL:
         page_at = cursors[lay.PAGES]
         if ends[lay.PAGES] - page_at < PAGE_BYTES:
@@ -119,10 +135,30 @@ def take_page(
 
 
 @kernel
-def rebuild(payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: bool, out: Bytes) -> int:
+def take_blocks(payload: Bytes, start: int, end: int, blocks: int, found: Ints) -> int:
+    """Read the numbers of a batch's image blocks into `found`; how many, -1 when one is cut or not below `blocks`."""
+    count = 0
+    due = 0
+    at = start
+    while at < end:
+        jump, at = lay.get_varint(payload, at, end)
+        block = due + jump
+        if at < 0 or count == len(found) or block < 0 or block >= blocks:
+            return -1
+        found[count] = block
+        due = block + 1
+        count += 1
+    return count
+
+
+@kernel
+def rebuild(
+    payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: bool, image_pages: Bytes, out: Bytes
+) -> int:
     """Rebuild ``len(out)`` bytes from the parts of `payload`; returns `OK` or the check that failed.
 
-    With `keeps` the ring mirrors the encoder's; without, the encoder has none.
+    With `keeps` the ring mirrors the encoder's; without, the encoder has none. `image_pages` are the pages of the
+    blocks that `take_blocks` found, back to back; their numbers are not looked at again.
     """
     page = np.empty(PAGE_WORDS, np.uint64)
     page_bytes = page.view(np.uint8)
@@ -130,10 +166,14 @@ def rebuild(payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: boo
     at = 0
     due_page = 0
     due_slot = 0
+    # The numbers of blocks have become pages: those are used up like a part.
+    cursors[lay.BLOCKS] = 0
+    ends = ends.copy()
+    ends[lay.BLOCKS] = len(image_pages)
     for op_at in range(starts[lay.OPS], ends[lay.OPS]):
         op = signed(payload[op_at])
         code = op & lay.OP_MASK
-        if op > (lay.OP_MASK | lay.WITH_HEADER | lay.JUMPS) or code >= lay.OPS_KNOWN:
+        if op > (lay.OP_MASK | lay.WITH_HEADER | lay.JUMPS):
             return OP_UNKNOWN
         if code == lay.OP_RAW:
             size = take_raw(payload, cursors, ends, out, at)
@@ -153,7 +193,7 @@ def rebuild(payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: boo
         if code in (lay.OP_ZERO_RECORD, lay.OP_ZERO_PAGE):
             put_zeros(out, at, body)
         else:
-            due_slot, failed = take_page(code, page, due_slot, payload, cursors, ends, ring, keeps)
+            due_slot, failed = take_page(code, page, due_slot, payload, image_pages, cursors, ends, ring, keeps)
             if failed != OK:
                 return failed
             copy_bytes(out, at, page_bytes, 0, PAGE_BYTES)

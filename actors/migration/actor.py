@@ -6,6 +6,7 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
+from actors.encoding.messages import Opened
 from actors.errors import BadRequest, JobUnknown, Refused
 from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
@@ -136,13 +137,12 @@ class MigrationManager(Service):
         return Empty()
 
     @exposed(to_peers=True)
-    async def receive(self, caller: Caller, request: Receive) -> Empty:
+    async def receive(self, caller: Caller, request: Receive) -> Opened:
         """Get a node of this site ready for a guest of the caller's site."""
         source = self._remotes.calls.topology.site_of(request.source)
         if source is None or source.name != caller.site:
             raise Refused(detail=f"{request.source} is no node of the calling site {caller.site}")
-        await self._receiver.ours(request.target).receive(request)
-        return Empty()
+        return await self._receiver.ours(request.target).receive(request)
 
     @exposed(to_peers=True)
     async def target_status(self, caller: Caller, request: TargetJob) -> MoveStatus:  # noqa: ARG002

@@ -150,7 +150,10 @@ class CheckTarget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receive(msgspec.Struct, frozen=True, kw_only=True):
-    """To the target's site: get `target` ready to receive the guest from node `source`. Idempotent per job."""
+    """To the target's site: get `target` ready to receive the guest from node `source`. Idempotent per job.
+
+    Answered with `Opened`: which of the guest's read-only disks `target` has.
+    """
 
     job: str
     source: str

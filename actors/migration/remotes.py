@@ -7,7 +7,7 @@ import msgspec
 
 from actors.calls.messages import Address, Empty
 from actors.config.schema import Topology
-from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder
+from actors.encoding.messages import CodecStats, OpenDecoder, Opened, OpenEncoder
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
@@ -149,9 +149,13 @@ class Codec:
         assert service in {"encoder", "decoder"}
         self._calls, self._to, self._deadline_s = calls, calls.on(service, node), deadline_s
 
-    async def open(self, request: OpenEncoder | OpenDecoder) -> None:
-        """Get ready for one job's stream."""
+    async def encode(self, request: OpenEncoder) -> None:
+        """Get ready to encode one job's stream."""
         await self._calls.call(self._to, "open", request, Empty, self._deadline_s)
+
+    async def decode(self, request: OpenDecoder) -> Opened:
+        """Get ready to decode one job's stream."""
+        return await self._calls.call(self._to, "open", request, Opened, self._deadline_s)
 
     async def stats(self, job: str) -> CodecStats:
         """What it has done for the job."""

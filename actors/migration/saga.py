@@ -5,10 +5,11 @@ from collections.abc import Awaitable
 
 import msgspec
 
-from actors.encoding.messages import CodecStats, OpenEncoder
+from actors.encoding.messages import CodecStats, KnownImage, OpenEncoder
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
     FinishMove,
+    GuestInfo,
     GuestXml,
     JobPaths,
     MoveJob,
@@ -58,6 +59,7 @@ class Saga:
         self._plan = plan
         self._target = target
         self._here: JobPaths | None = None
+        self._images: list[KnownImage] = []
 
     async def perform(self, job: Job, do: Do) -> None:
         """Perform one step.
@@ -71,7 +73,8 @@ class Saga:
                 self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
             case Step.RECEIVE:
                 guest = self._planned().guest
-                await self._target.receive(Receive(job=job.id, source=job.source, target=job.target, guest=guest))
+                receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest)
+                self._images = (await self._target.receive(receive)).images
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
@@ -117,9 +120,18 @@ class Saga:
             forward = Forward(tag=job.id, listen_path=path, peer=job.target, service=name, priority=priority)
             await transport.forward(forward)
         opening = OpenEncoder(
-            job=job.id, qemu_path=here.ram, wire_path=here.wire, link_bytes_per_s=plan.link_bytes_per_s
+            job=job.id,
+            qemu_path=here.ram,
+            wire_path=here.wire,
+            link_bytes_per_s=plan.link_bytes_per_s,
+            images=self._images_of(plan.guest.info),
         )
-        await self._remotes.encoder(job.source).open(opening)
+        await self._remotes.encoder(job.source).encode(opening)
+
+    def _images_of(self, guest: GuestInfo) -> list[KnownImage]:
+        """What the target offered, as far as those are disks of the guest: it may name no other file of this host."""
+        paths = {disk.path for disk in guest.disks if disk.read_only}
+        return [image for image in self._images if image.path in paths]
 
     def _start(self, job: Job) -> StartMove:
         disks = [disk.target for disk in self._planned().guest.info.disks if disk.moves]

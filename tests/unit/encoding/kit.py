@@ -3,13 +3,16 @@
 import itertools
 import random
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import blake3
 import numpy as np
 
 from actors.encoding import records as rec
-from actors.encoding.decoder import Decoder
-from actors.encoding.encoder import Encoder, Settings
+from actors.encoding.decoder import BlockReader, Decoder
+from actors.encoding.encoder import Encoder, IndexedImage, Settings
+from actors.encoding.format import ImageName
+from actors.encoding.images import index_of
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
 
 SMALL = Settings(dedupe_cache_mib=8, batch_bytes=65536)
@@ -27,9 +30,30 @@ def pieces(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
     return [stream[a:b] for a, b in itertools.pairwise(at)]
 
 
-def encoded(parts: Iterable[bytes], settings: Settings = SMALL, *, flush: bool = False) -> tuple[bytes, Encoder]:
+class MemoryImage:
+    """A disk image in memory, as the decoder reads it; `named` differs from `content` when the file was changed."""
+
+    def __init__(self, content: bytes, named: bytes | None = None) -> None:
+        named = content if named is None else named
+        self.content = content
+        self.name = ImageName(blake3.blake3(named).digest(), len(named) // 4096)
+
+    def read(self, block: int, into: memoryview) -> bool:
+        piece = self.content[block * 4096 :][: len(into)]
+        into[: len(piece)] = piece
+        return len(piece) == len(into)
+
+
+def indexed(content: bytes) -> IndexedImage:
+    """The same image as the encoder has it."""
+    return IndexedImage(MemoryImage(content).name, index_of(content))
+
+
+def encoded(
+    parts: Iterable[bytes], settings: Settings = SMALL, *, flush: bool = False, images: Sequence[IndexedImage] = ()
+) -> tuple[bytes, Encoder]:
     """All frames for a stream that comes in `parts`; with `flush` nothing is held back between them."""
-    encoder = Encoder(settings, no_clock)
+    encoder = Encoder(settings, no_clock, images)
     frames = []
     for part in parts:
         frames.append(encoder.feed(part))
@@ -40,9 +64,9 @@ def encoded(parts: Iterable[bytes], settings: Settings = SMALL, *, flush: bool =
     return b"".join(frames), encoder
 
 
-def decoded(frames: bytes, cache_mib: int = 8) -> bytes:
+def decoded(frames: bytes, cache_mib: int = 8, images: Sequence[BlockReader] = ()) -> bytes:
     """What the frames stand for."""
-    decoder = Decoder(cache_mib)
+    decoder = Decoder(cache_mib, images)
     stream = decoder.feed(frames)
     decoder.end()
     return stream
@@ -103,8 +127,11 @@ def block_list(*blocks: tuple[str, int]) -> bytes:
     return struct.pack(">Q", sum(size for _, size in blocks) | 0x04) + listed + EOS
 
 
-def guest_stream(seed: int, pages: int = 24, rounds: int = 3) -> bytes:
-    """A stream of a small guest: pages new, zero, repeated and slightly changed, over several rounds and two blocks."""
+def guest_stream(seed: int, pages: int = 24, rounds: int = 3, image: bytes = b"") -> bytes:
+    """A stream of a small guest: pages new, zero, repeated and slightly changed, over several rounds and two blocks.
+
+    With `image` about half of what it writes are blocks of that.
+    """
     chance = random.Random(seed)
     memory = [chance.randbytes(4096) if chance.random() < 0.6 else bytes(4096) for _ in range(pages)]
     stream = FILE_HEADER + CONFIGURATION + section(1, block_list(("pc.ram", pages << 12), ("vga", 4096)))
@@ -115,7 +142,10 @@ def guest_stream(seed: int, pages: int = 24, rounds: int = 3) -> bytes:
             if number and chance.random() < 0.5:
                 continue
             kind = chance.randrange(6)
-            if kind == 0:
+            if image and chance.random() < 0.5:
+                at = chance.randrange(len(image) // 4096) * 4096
+                memory[index] = image[at : at + 4096]
+            elif kind == 0:
                 memory[index] = memory[chance.randrange(pages)]
             elif kind == 1:
                 at = chance.randrange(4032)

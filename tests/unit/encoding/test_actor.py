@@ -1,5 +1,6 @@
 """The services: who may do what, which paths, which jobs."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ from actors.calls.messages import Caller, Empty, Reply
 from actors.calls.service import Service
 from actors.config.schema import Config
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
-from actors.encoding.messages import CodecStats, Job, OpenDecoder, OpenEncoder
+from actors.encoding.messages import CodecStats, Job, OpenDecoder, Opened, OpenEncoder
 
 HERE = Caller(node="a", site="north", same_site=True)
 PEER = Caller(node="b", site="south", same_site=False)
@@ -18,9 +19,10 @@ STRANGER = Caller(node="c", site="west", same_site=False)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
+    (tmp_path / "state").mkdir()
     return Config.model_validate(
         {
-            "node": {"name": "a", "run_dir": tmp_path},
+            "node": {"name": "a", "run_dir": tmp_path, "state_dir": tmp_path / "state"},
             "topology": {"sites": [{"name": "north", "nodes": [{"name": "a", "address": "127.0.0.1"}]}]},
         }
     )
@@ -60,6 +62,51 @@ async def test_paths_outside_the_run_directory_are_refused(config: Config, tmp_p
             request = OpenDecoder(job="j", wire_path=wire, qemu_path=qemu)
             assert (await call(decoder, PEER, "open", request)).error == "refused"
     assert victim.read_text() == "precious"
+
+
+async def test_a_job_refers_to_the_images_that_both_sides_have(config: Config, tmp_path: Path) -> None:
+    image = tmp_path / "root.raw"
+    image.write_bytes(bytes(range(256)) * 64)
+    encoder, decoder = DeltaEncoder(config), DeltaDecoder(config)
+    request = msgspec.structs.replace(open_decoder(tmp_path), images=[str(image), "/absent"])
+    assert (await call(decoder, PEER, "open", request)).error == "refused"
+    reply = await call(decoder, HERE, "open", request)
+    opened = msgspec.msgpack.decode(reply.body, type=Opened)
+    assert [(known.path, known.blocks) for known in opened.images] == [(str(image), 4)]
+    ram, wire = str(tmp_path / "ram"), str(tmp_path / "wire")
+    opening = OpenEncoder(job="j1", qemu_path=ram, wire_path=wire, images=opened.images)
+    assert (await call(encoder, HERE, "open", opening)).error == ""
+    assert open_files(image) == 2
+    for service in (encoder, decoder):
+        assert (await call(service, HERE, "close", Job(job="j1"))).error == ""
+    # The encoder keeps its index, and so the mapped file, for the next move.
+    assert open_files(image) == 1
+
+
+async def test_without_the_layer_no_image_is_opened(config: Config, tmp_path: Path) -> None:
+    image = tmp_path / "root.raw"
+    image.write_bytes(bytes(range(256)) * 64)
+    off = config.model_copy(update={"encoding": config.encoding.model_copy(update={"images": False})})
+    decoder = DeltaDecoder(off)
+    request = msgspec.structs.replace(open_decoder(tmp_path), images=[str(image)])
+    reply = await call(decoder, HERE, "open", request)
+    assert msgspec.msgpack.decode(reply.body, type=Opened).images == []
+    await call(decoder, HERE, "close", Job(job="j1"))
+
+
+async def test_a_job_that_can_not_start_leaves_no_image_open(config: Config, tmp_path: Path) -> None:
+    image = tmp_path / "root.raw"
+    image.write_bytes(bytes(range(256)) * 64)
+    (tmp_path / "j1-wire").write_text("precious")
+    request = msgspec.structs.replace(open_decoder(tmp_path), images=[str(image)])
+    assert (await call(DeltaDecoder(config), HERE, "open", request)).error == "conflict"
+    assert open_files(image) == 0
+
+
+def open_files(path: Path) -> int:
+    """How often this process has `path` open."""
+    descriptors = Path("/proc/self/fd").iterdir()
+    return sum(os.path.realpath(descriptor) == str(path) for descriptor in descriptors)
 
 
 async def test_a_file_in_the_way_is_left_alone(config: Config, tmp_path: Path) -> None:

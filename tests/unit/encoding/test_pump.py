@@ -91,7 +91,7 @@ def test_a_stream_and_its_answers_pass(pair: Pair, target: socket.socket) -> Non
     assert sent.digest == received.digest
     assert sent.stream_bytes == received.stream_bytes == len(stream)
     assert sent.wire_bytes == received.wire_bytes
-    assert set(sent.layers) == {"zero", "dedupe", "delta", "zstd", "passthrough"}
+    assert set(sent.layers) == {"zero", "image", "dedupe", "delta", "zstd", "passthrough"}
 
 
 def test_bytes_that_begin_a_record_are_not_held_back(pair: Pair, target: socket.socket) -> None:
