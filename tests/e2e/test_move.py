@@ -189,7 +189,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(world: World, guest: tupl
     with pytest.raises(SameNode):
         world.start_move(name, HERE)
     with pytest.raises(Conflict):
-        world.guest(name, THERE)
+        world.create(name, THERE)
     assert world.running_on(name) == [HERE]
     _sound(watch, HERE, ticks=5)
 

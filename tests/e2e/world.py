@@ -28,6 +28,10 @@ _TICK = threading.Event()  # never set: its wait is the interval between two loo
 _Value = TypeVar("_Value")
 
 
+def _console(guest: str) -> Path:
+    return Path(f"/run/console-{guest}.log")
+
+
 def until(what: str, ask: Callable[[], _Value], deadline_s: float) -> _Value:
     """The first true answer of `ask`, asked again and again for at most `deadline_s` seconds."""
     end = time.monotonic() + deadline_s
@@ -50,30 +54,25 @@ class World:
         self.token = token
         self.url = f"http://{lead.address}:8443"
 
-    def guest(
-        self,
-        name: str,
-        node: str,
-        memory_mib: int = 256,
-        load: str = "32,500,64",
-        cache_mib: int = 64,
-        data_mib: int = 0,
-    ) -> Watch:
-        """Create and start a guest on `node`; returns when its workload ticks."""
-        disk = (
-            DiskSpec(target="vdb", path="", format="raw", size_bytes=data_mib << 20, moves=True) if data_mib else None
-        )
-        images = build(IMAGES)
-        spec = guest_spec(name, "memory", memory_mib, Load.parse(load), cache_mib, images, data_disk=disk)
-        console = Path(f"/run/console-{name}.log")
-        files = {one.name: one.run_dir / console.name for one in self.lab.plan.nodes}
+    def guest(self, name: str, node: str, data_mib: int = 0) -> Watch:
+        """Create and start a guest on `node`, with a written disk of `data_mib` if not 0; returns when it ticks."""
+        files = {one.name: one.run_dir / _console(name).name for one in self.lab.plan.nodes}
         for file in files.values():
             file.unlink(missing_ok=True)
-        spec = msgspec.structs.replace(spec, console=str(console))
-        self.api.create_guest(CreateGuestAnywhere(spec=spec, node=node))
+        self.create(name, node, data_mib)
         watch = Watch(name, files, node)
         watch.until_ticks(5, BOOT_S)
         return watch
+
+    def create(self, name: str, node: str, data_mib: int = 0) -> GuestInfo:
+        """Ask for a small guest that changes its memory, 64 MiB of files in its page cache."""
+        disk = (
+            DiskSpec(target="vdb", path="", format="raw", size_bytes=data_mib << 20, moves=True) if data_mib else None
+        )
+        load = Load(region_mib=32, per_s=500, bytes_each=64)
+        spec = guest_spec(name, "memory", 256, load, 64, build(IMAGES), data_disk=disk, disk_writes_per_s=4)
+        spec = msgspec.structs.replace(spec, console=str(_console(name)))
+        return self.api.create_guest(CreateGuestAnywhere(spec=spec, node=node))
 
     def remove(self, name: str) -> None:
         """Stop and delete a guest, wherever it is."""
@@ -92,11 +91,6 @@ class World:
     def wait(self, job: str, deadline_s: float = MOVE_S) -> JobView:
         """The job when it has ended."""
         return until(f"the end of {job}", lambda: self._ended(job), deadline_s)
-
-    def wait_state(self, job: str, *states: str, deadline_s: float = MOVE_S) -> JobView:
-        """The job as soon as it is in one of `states`, or has ended."""
-        wanted = set(states) | ENDED
-        return until(f"{job} in {states}", lambda: self._in(job, wanted), deadline_s)
 
     def wait_copying(self, job: str, wire_bytes: int = 1 << 20) -> JobView:
         """The job when at least `wire_bytes` of memory have left the encoder; fails if it ends before."""
@@ -118,10 +112,6 @@ class World:
         """True when libvirt on `node` knows the guest in any state."""
         return self._domain_state(node, guest) != ""
 
-    def info(self, guest: str) -> GuestInfo:
-        """The guest as the API shows it."""
-        return self.api.guest(guest)
-
     # -- sabotage -------------------------------------------------------------------------------------------------
 
     def kill(self, node: str, title: str) -> None:
@@ -142,10 +132,6 @@ class World:
     def _ended(self, job: str) -> JobView | None:
         view = self._view(job)
         return view if view and view.state in ENDED else None
-
-    def _in(self, job: str, states: set[str]) -> JobView | None:
-        view = self._view(job)
-        return view if view and view.state in states else None
 
     def _view(self, job: str) -> JobView | None:
         try:
