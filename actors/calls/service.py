@@ -69,7 +69,7 @@ class Service:
         if not (caller.same_site or entry.to_peers):
             raise Refused(detail=f"{method} is not open to other sites")
         try:
-            request = msgspec.msgpack.decode(body, type=entry.request)
+            request: Any = msgspec.msgpack.decode(body, type=entry.request)
         except (msgspec.ValidationError, msgspec.DecodeError) as error:
             raise BodyInvalid(detail=f"{method}: {error}") from error
         return await getattr(self, entry.name)(caller, request)
