@@ -17,8 +17,8 @@ from actors.errors import Conflict, JobUnknown, NovaCronError, Refused
 
 # Accounts of ended jobs that nobody closed; the oldest go first.
 ENDED_MAX = 64
-# How long a move waits for one image to be read for the first time; later moves find it read.
-IMAGE_S = 4.0
+# How long a move waits for images to be read for the first time; later moves find them read.
+IMAGES_S = 4.0
 _Pump = TypeVar("_Pump", bound=Pump)
 
 
@@ -83,7 +83,7 @@ class DeltaEncoder(Service):
     async def open(self, caller: Caller, request: OpenEncoder) -> Empty:
         """Listen for QEMU; the job waits for it."""
         offered = request.images if self._config.images else []
-        images = await asyncio.to_thread(self._library.agree, offered, IMAGE_S)
+        images = await asyncio.to_thread(self._library.agree, offered, IMAGES_S)
         return self._jobs.start(
             caller,
             EncoderPump(
@@ -128,7 +128,7 @@ class DeltaDecoder(Service):
             raise Refused(detail=f"{caller.site} may not name files of this site's hosts")
         wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
         paths = request.images if self._config.images else []
-        images = await asyncio.to_thread(self._library.open, paths, IMAGE_S)
+        images = await asyncio.to_thread(self._library.open, paths, IMAGES_S)
         cache_mib = self._config.dedupe_cache_mib
         try:
             self._jobs.start(caller, DecoderPump(request.job, wire, qemu, cache_mib, self._jobs.patience, images))

@@ -4,6 +4,7 @@ import mmap
 import os
 import stat
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -81,7 +82,7 @@ class OpenImage:
 
 
 class ImageLibrary:
-    """The images of one actor. Whatever can't be used is left out with a log line: a move goes on without it.
+    """The images of one actor. Whatever can't be used is left out: a move goes on without it.
 
     Args:
         state_dir: where digests are remembered; shared with the node's other actors.
@@ -96,33 +97,38 @@ class ImageLibrary:
         self._indexes: OrderedDict[FileState, BlockIndex] = OrderedDict()
 
     def open(self, paths: Iterable[str], patience_s: float) -> list[OpenImage]:
-        """Open those of `paths` that are images here, `IMAGES_MAX` at most. Blocks for about `patience_s` an image."""
+        """Open those of `paths` that are images here, `IMAGES_MAX` at most. Blocks for about `patience_s` in all."""
+        return self._open_all(paths, time.monotonic() + patience_s)
+
+    def agree(self, offered: Iterable[KnownImage], patience_s: float) -> list[IndexedImage]:
+        """Index those of the images that the other side offers whose content is the same here. Blocks as `open`."""
+        until_s = time.monotonic() + patience_s
+        agreed: list[IndexedImage] = []
+        for theirs in offered:
+            for image in self._open_all([theirs.path], until_s):
+                try:
+                    if image.known != theirs:
+                        log.info("image differs at the target", path=theirs.path)
+                    elif len(agreed) < IMAGES_MAX and all(each.name != image.name for each in agreed):
+                        agreed += self._index(image, until_s)
+                finally:
+                    image.close()
+        log.info("images agreed", blocks=[image.name.blocks for image in agreed])
+        return agreed
+
+    def _open_all(self, paths: Iterable[str], until_s: float) -> list[OpenImage]:
         opened: list[OpenImage] = []
         for path in paths:
             if len(opened) == IMAGES_MAX:
                 break
-            image = self._open_one(path, patience_s)
+            image = self._open_one(path, until_s)
             if image is not None and any(each.name == image.name for each in opened):
                 image.close()
             elif image is not None:
                 opened.append(image)
         return opened
 
-    def agree(self, offered: Iterable[KnownImage], patience_s: float) -> list[IndexedImage]:
-        """Index those of the images that the other side offers whose content is the same here. Blocks as `open`."""
-        agreed: list[IndexedImage] = []
-        for theirs in offered:
-            for image in self.open([theirs.path], patience_s):
-                try:
-                    if image.known != theirs:
-                        log.info("image differs at the target", path=theirs.path)
-                    elif len(agreed) < IMAGES_MAX and all(each.name != image.name for each in agreed):
-                        agreed += self._index(image, patience_s)
-                finally:
-                    image.close()
-        return agreed
-
-    def _open_one(self, path: str, patience_s: float) -> OpenImage | None:
+    def _open_one(self, path: str, until_s: float) -> OpenImage | None:
         descriptor = open_regular(path)
         if descriptor is None:
             return None
@@ -130,7 +136,7 @@ class ImageLibrary:
         try:
             state = FileState.of(path, descriptor)
             if PAGE_BYTES <= state.size <= IMAGE_MAX_BYTES:
-                digest = self._remembered(state) or self._in_time(state, lambda: self._read(state), patience_s)
+                digest = self._remembered(state) or self._in_time(state, lambda: self._read(state), until_s)
                 if digest is not None and FileState.of(path, descriptor) == digest.state:
                     name = ImageName(bytes.fromhex(digest.blake3), state.size // PAGE_BYTES)
         finally:
@@ -171,7 +177,7 @@ class ImageLibrary:
 
     # -- indexes --------------------------------------------------------------------------------------------------
 
-    def _index(self, image: OpenImage, patience_s: float) -> list[IndexedImage]:
+    def _index(self, image: OpenImage, until_s: float) -> list[IndexedImage]:
         descriptor = open_regular(image.path)
         if descriptor is None:
             return []
@@ -182,7 +188,7 @@ class ImageLibrary:
         with self._lock:
             index = self._indexes.get(state)
         if index is None:
-            index = self._in_time(("index", state), lambda: self._build(state), patience_s)
+            index = self._in_time(("index", state), lambda: self._build(state), until_s)
         if index is None or len(index.blocks) != image.name.blocks:
             return []
         self._keep(state, index)
@@ -211,17 +217,17 @@ class ImageLibrary:
             while len(self._indexes) > INDEXES_MAX:
                 self._indexes.popitem(last=False)
 
-    def _in_time(self, what: object, work: Callable[[], _Made | None], patience_s: float) -> _Made | None:
-        """The result of `work`, done in the background once however many wait for it; None when it takes longer."""
+    def _in_time(self, what: object, work: Callable[[], _Made | None], until_s: float) -> _Made | None:
+        """The result of `work`, done in the background once however many wait for it; None when it takes too long."""
         with self._lock:
             running = self._running.get(what)
             if running is None:
                 running = self._running[what] = self._worker.submit(work)
                 running.add_done_callback(lambda _: self._running.pop(what, None))
         try:
-            return running.result(patience_s)  # type: ignore[return-value]
+            return running.result(max(0.0, until_s - time.monotonic()))  # type: ignore[return-value]
         except OSError as error:  # also the TimeoutError
-            log.info("image not used", image=str(what), reason=str(error) or f"not read within {patience_s} s")
+            log.info("image not used", image=str(what), reason=str(error) or "not read in time")
             return None
 
 
