@@ -93,12 +93,16 @@ class EncoderPump(Pump):
             size = 0
         taken_s = time.perf_counter()
         encoder.level = self._chooser.level
+        cpu_s = time.thread_time()
         frame = encoder.encode(size, flush=size == 0)
-        encoded_s = time.perf_counter()
+        encoded_s, cpu_s = time.perf_counter(), time.thread_time() - cpu_s
         if frame:
             self._handover.put(frame, self._patience.stall_s)
         self._chooser.observe(
-            qemu_s=taken_s - start_s, encode_s=encoded_s - taken_s, wire_s=time.perf_counter() - encoded_s
+            qemu_s=taken_s - start_s,
+            encode_s=encoded_s - taken_s,
+            cpu_s=cpu_s,
+            wire_s=time.perf_counter() - encoded_s,
         )
         return True
 

@@ -2,13 +2,16 @@
 
 LEVEL_MIN = 1
 LEVEL_MAX = 9
-START_UNKNOWN = 3
+START_UNKNOWN = 2
 # (link in bytes/s at least, level to begin with): about 200 MB/s of payload per core at level 3, 300 at level 1.
-START = ((60e6, 1), (25e6, 2), (5e6, 3), (0.0, 4))
+START = ((25e6, 1), (5e6, 2), (0.0, 3))
 WINDOW_S = 0.5
 WIRE_IS_SLOW = 0.5
 WIRE_IS_FAST = 0.1
 ENCODER_IS_BUSY = 0.5
+# Share of its own time that the encoder spends on a core. Below it other processes, the guest among them, want the cores
+# more: then a higher level slows them, and the transport with them, and the wire runs dry.
+CORE_IS_FREE = 0.85
 
 
 class LevelChooser:
@@ -26,18 +29,21 @@ class LevelChooser:
             if link_bytes_per_s > 0
             else START_UNKNOWN
         )
-        self._encode_s = self._wire_s = self._qemu_s = 0.0
+        self._encode_s = self._cpu_s = self._wire_s = self._qemu_s = 0.0
 
-    def observe(self, *, encode_s: float, wire_s: float, qemu_s: float) -> None:
-        """Note how long one batch took to encode, and how long the encoder waited for the wire and for QEMU."""
+    def observe(self, *, encode_s: float, cpu_s: float, wire_s: float, qemu_s: float) -> None:
+        """Note how long a batch took to encode, on the clock and on a core, and how long it waited for wire and QEMU."""
         self._encode_s += encode_s
+        self._cpu_s += cpu_s
         self._wire_s += wire_s
         self._qemu_s += qemu_s
         total_s = self._encode_s + self._wire_s + self._qemu_s
         if not self._adapts or total_s < WINDOW_S:
             return
-        if self._wire_s > WIRE_IS_SLOW * total_s:
+        if self._cpu_s < CORE_IS_FREE * self._encode_s:
+            self.level = max(self.level - 1, LEVEL_MIN)
+        elif self._wire_s > WIRE_IS_SLOW * total_s:
             self.level = min(self.level + 1, LEVEL_MAX)
         elif self._wire_s < WIRE_IS_FAST * total_s and self._encode_s > ENCODER_IS_BUSY * total_s:
             self.level = max(self.level - 1, LEVEL_MIN)
-        self._encode_s = self._wire_s = self._qemu_s = 0.0
+        self._encode_s = self._cpu_s = self._wire_s = self._qemu_s = 0.0
