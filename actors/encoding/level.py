@@ -9,8 +9,8 @@ WINDOW_S = 0.5
 WIRE_IS_SLOW = 0.5
 WIRE_IS_FAST = 0.1
 ENCODER_IS_BUSY = 0.5
-# Share of its own time that the encoder spends on a core. Below it other processes, the guest among them, want the cores
-# more: then a higher level slows them, and the transport with them, and the wire runs dry.
+# Share of its own time that the encoder spends on a core. Below it other processes, the guest among them, want the
+# cores more: then a higher level slows them, and the transport with them, and the wire runs dry.
 CORE_IS_FREE = 0.85
 
 
@@ -32,7 +32,7 @@ class LevelChooser:
         self._encode_s = self._cpu_s = self._wire_s = self._qemu_s = 0.0
 
     def observe(self, *, encode_s: float, cpu_s: float, wire_s: float, qemu_s: float) -> None:
-        """Note how long a batch took to encode, on the clock and on a core, and how long it waited for wire and QEMU."""
+        """Note how long a batch took to encode, on the clock and on a core, and its waits for the wire and for QEMU."""
         self._encode_s += encode_s
         self._cpu_s += cpu_s
         self._wire_s += wire_s
