@@ -1,7 +1,9 @@
 """``novacron bench migration``: one guest, one line: QEMU's own ways to move a guest and NovaCron's, side by side."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Moves a running guest over an emulated line with QEMU's own means and with NovaCron.")
 
+
+class Store(StrEnum):
+    """What the target's store knows when NovaCron moves the guest."""
+
+    image = "image"
+    empty = "empty"
+
+
 _TUNED: Final = "qemu-multifd-zstd"
 _CHANNELS, _ZSTD_LEVEL = 4, 1  # where nothing was given or found
 
@@ -35,6 +45,9 @@ def migration(
     deadline: Annotated[float, typer.Option(min=10, help="Seconds after which a move is given up.")] = 600.0,
     zstd_level: Annotated[int, typer.Option(min=0, max=20, help="Of multifd+zstd; 0: find the best one.")] = 0,
     channels: Annotated[int, typer.Option(min=0, max=255, help="Of multifd; 0: find the best number.")] = 0,
+    store: Annotated[
+        Store, typer.Option(help="Whether NovaCron's ends may refer to the disk image both have.")
+    ] = Store.image,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
     lab_name: Annotated[str, typer.Option("--lab", help="Use this lab if it is up, else build it.")] = "bench",
     keep_lab: Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up at the end.")] = False,
@@ -54,6 +67,7 @@ def migration(
     def spec(name: str) -> GuestSpec:
         return lab_spec(name, "memory", guest_memory, setting.load, cache, 0)
 
+    os.environ["NOVACRON_ENCODING__IMAGES"] = "true" if store is Store.image else "false"  # for the lab built here
     spec("bench")  # numbers that can't be are told before the lab is built
     with _lab(lab_name, shape, keep_lab) as lab, _bench(lab, shape, spec, deadline) as bench:
         rows = _measure(bench, setting, systems, repeat, (channels, zstd_level), json)

@@ -36,6 +36,12 @@ def test_a_row_has_every_promised_column() -> None:
     assert found["cache_mib"] == 319
 
 
+def test_the_store_is_what_the_move_made_use_of() -> None:
+    measured = Measured(total_s=9.0, layers={"image": LayerCount(pages=85_640, bytes_in=1, bytes_out=1)})
+    found = row(SETTING, "novacron", 1, Tuning(), measured, Judged(ok=True), "")
+    assert found["store"] == "image"
+
+
 def test_a_move_that_was_given_up_says_so() -> None:
     found = a_row(total_s=None, failure="not finished within 600 s, aborted", ok=False)
     assert found["total_s"] is None
