@@ -55,7 +55,8 @@ def build(images_dir: Path) -> GuestImages:
     with _turn(images_dir / ".build.lock"):
         kernel_name = (packages.kernel_package(),)
         kernel_packages = packages.resolve(kernel_name)
-        root_packages = packages.resolve(packages.ROOT)
+        root_names = packages.root_packages()
+        root_packages = packages.resolve(root_names)
         boot_key = packages.recipe(kernel_packages, _LAYOUT, *_sources())
         root_key = packages.recipe(root_packages, _LAYOUT)
         kernel, initrd = images_dir / f"kernel-{boot_key}", images_dir / f"initrd-{boot_key}"
@@ -65,7 +66,7 @@ def build(images_dir: Path) -> GuestImages:
             files = packages.fetch(kernel_name, kernel_packages, images_dir / "packages")
             _build_boot(files[0], kernel, initrd)
         if not (root.exists() and facts.exists()):
-            files = packages.fetch(packages.ROOT, root_packages, images_dir / "packages")
+            files = packages.fetch(root_names, root_packages, images_dir / "packages")
             content_bytes = _build_root(files, root)
             facts.write_bytes(msgspec.json.encode({"content_mib": content_bytes // MIB}))
         content_mib = msgspec.json.decode(facts.read_bytes(), type=dict[str, int])["content_mib"]

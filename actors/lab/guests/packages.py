@@ -1,6 +1,7 @@
 """Debian packages for the guests: which ones, at which version, and getting them. Nothing is installed on the host."""
 
 import hashlib
+import platform
 import re
 import subprocess
 import urllib.parse
@@ -12,19 +13,24 @@ from actors.errors import SetupMissing
 
 KERNEL_META = "linux-image-cloud-amd64"
 # What a real server has under /usr, so that page cache holds what page cache holds: machine code, bytecode,
-# text, tables, many small files and a few big ones. About 500 MB unpacked, 130 MB to download.
-SERVER = (
-    "bash", "binutils-x86-64-linux-gnu", "coreutils", "cpp-12", "gcc-12", "git", "libc-bin", "libicu72",
-    "libnode108", "libperl5.36", "libpython3.11", "libpython3.11-minimal", "libpython3.11-stdlib", "locales",
-    "mariadb-server-core", "openssl", "perl-base", "perl-modules-5.36", "postgresql-15", "systemd", "tzdata",
-    "util-linux", "vim-runtime",
+# text, tables, many small files and a few big ones. About 500 MB unpacked, 130 MB to download. And redis-server with
+# the libraries that it loads.
+_EVERYWHERE = (
+    "bash", "binutils-x86-64-linux-gnu", "coreutils", "git", "libatomic1", "libc-bin", "libc6", "libcap2", "libgcc-s1",
+    "libgcrypt20", "libgpg-error0", "libjemalloc2", "liblz4-1", "liblzf1", "liblzma5", "libstdc++6", "libsystemd0",
+    "libzstd1", "locales", "mariadb-server-core", "openssl", "perl-base", "redis-server", "redis-tools", "systemd",
+    "tzdata", "util-linux", "vim-runtime",
 )  # fmt: skip
-# redis-server and the libraries that it loads.
-REDIS = (
-    "libatomic1", "libc6", "libcap2", "libgcc-s1", "libgcrypt20", "libgpg-error0", "libjemalloc2", "liblz4-1",
-    "liblzf1", "liblzma5", "libssl3", "libstdc++6", "libsystemd0", "libzstd1", "redis-server", "redis-tools",
-)  # fmt: skip
-ROOT = tuple(sorted(SERVER + REDIS))
+_OF_RELEASE = {
+    "bookworm": (
+        "cpp-12", "gcc-12", "libicu72", "libnode108", "libperl5.36", "libpython3.11", "libpython3.11-minimal",
+        "libpython3.11-stdlib", "libssl3", "perl-modules-5.36", "postgresql-15",
+    ),
+    "trixie": (
+        "cpp-14", "gcc-14", "libicu76", "libnode115", "libperl5.40", "libpython3.13", "libpython3.13-minimal",
+        "libpython3.13-stdlib", "libssl3t64", "perl-modules-5.40", "postgresql-17",
+    ),
+}  # fmt: skip
 
 _URI_LINE = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<digest>[0-9a-f]{64})$")
 _APT = ("apt-get", "-o", "APT::Sandbox::User=root")
@@ -60,6 +66,20 @@ def kernel_package() -> str:
     if found is None:
         raise SetupMissing(what=f"the Debian package {KERNEL_META} (run apt-get update)")
     return found[1]
+
+
+def root_packages(release: str = "") -> tuple[str, ...]:
+    """Names of what the root disk is made of, on Debian `release` (this machine's own by default).
+
+    Raises:
+        SetupMissing: another distribution, or a release whose package names are not known here.
+    """
+    release = release or platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    if release not in _OF_RELEASE:
+        raise SetupMissing(
+            what=f"Debian {' or '.join(_OF_RELEASE)} for its guests; this machine is {release or 'neither'}"
+        )
+    return tuple(sorted(_EVERYWHERE + _OF_RELEASE[release]))
 
 
 def resolve(names: tuple[str, ...]) -> list[Package]:

@@ -91,3 +91,15 @@ def test_malformed_load_is_refused(text: str) -> None:
 
 def test_images_move_to_another_folder() -> None:
     assert IMAGES.moved_to(Path("/n")).root == "/n/root.raw"
+
+
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_every_release_has_each_package_once(release: str) -> None:
+    names = packages.root_packages(release)
+    assert len(set(names)) == len(names)
+    assert "redis-server" in names
+
+
+def test_another_distribution_is_told_what_is_needed() -> None:
+    with pytest.raises(SetupMissing, match="noble"):
+        packages.root_packages("noble")
