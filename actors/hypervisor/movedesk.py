@@ -4,6 +4,7 @@ The ledger is written before anything is done about it, so that an agent that re
 """
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ class MoveDesk:
         for file in domain.boot_files:
             if not Path(file).is_file():
                 raise Incompatible(node=self._node, guest=request.info.name, reason=f"{file} is not there")
-        in_use = {disk.path: guest.name for guest in guests for disk in guest.disks}
+        in_use = {os.path.realpath(disk.path): guest.name for guest in guests for disk in guest.disks}
         return [disk for disk in request.info.disks if self._to_be_made(request.info, disk, in_use)]
 
     def _to_be_made(self, info: GuestInfo, disk: DiskSpec, in_use: dict[str, str]) -> bool:
@@ -126,7 +127,8 @@ class MoveDesk:
         here = DiskHere(
             exists=exists,
             size_bytes=disks.size_bytes(disk) if exists else 0,
-            used_by=in_use.get(disk.path, ""),
+            regular=Path(disk.path).is_file(),
+            used_by=in_use.get(os.path.realpath(disk.path), ""),
         )
         return check_disk(info, disk, here, self._node, self._disk_dirs)
 
@@ -201,7 +203,14 @@ class MoveDesk:
         state = self._guests.state(request.guest, self._store.now)
         if state != "running":
             raise GuestNotRunning(guest=request.guest, state=state)
-        self._store.change(lambda ledger: ledger.put(msgspec.structs.replace(record, started=True)))
+
+        def started(ledger: Ledger) -> Ledger:
+            # Read again: an end of the job that came in between must not be undone.
+            if request.job not in ledger.jobs:
+                raise JobUnknown(job=request.job)
+            return ledger.put(msgspec.structs.replace(ledger.jobs[request.job], started=True))
+
+        self._store.change(started)
         self._moves.start(request, self._paths(request.job))
 
     def status(self, request: MoveJob) -> MoveStatus:

@@ -155,6 +155,8 @@ class Desk:
             self.refuse_busy(request.guest)
             try:
                 async with asyncio.timeout(PREFLIGHT_S):
+                    if request.to:  # what an earlier attempt still owes there would itself stand in the way
+                        await self._pay_debts(request.guest, request.to)
                     cleared = await self._preflight.clear(request, info)
                     await self._pay_debts(request.guest, cleared.target)
             except TimeoutError as error:

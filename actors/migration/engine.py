@@ -110,8 +110,8 @@ class _Turn:
     def time_out(self) -> None:
         state = self.job.state
         if state is State.FINISH:
-            self._enter(State.CONFIRM)
-            self._confirm()
+            # libvirt still has its last words to say over the channels that confirm would close: wait on.
+            self._overdue()
         elif state is State.CONFIRM:
             if self.job.source_gone:
                 self._end(State.COMPLETED)

@@ -56,11 +56,14 @@ def decide(source: Reading, target: Reading, *, stopped: bool) -> Decision:
             f"the guest is {here.guest_state} at the source; waiting for the target's account "
             f"before anything is decided: {target.problem}",
         )
-    return _job_over(here.guest_state, there.guest_state)
+    return _job_over(here.guest_state, there.guest_state, stopped=stopped or here.stopped_at > 0)
 
 
-def _job_over(here: str, there: str) -> Decision:
+def _job_over(here: str, there: str, *, stopped: bool) -> Decision:
     """The verdict when libvirt's job is over at the source, both answered, and the target has not executed."""
+    if here == "running" and stopped and there in {"incoming", "paused"}:
+        # The source had handed over and libvirt took it back when it lost the answer: the target may still begin.
+        return Decision(Verdict.UNDO_TARGET_FIRST, "the target must let go before the source is believed")
     if here == "running":
         return Decision(Verdict.SOURCE_RUNS, "the guest runs at the source")
     if here in GONE:

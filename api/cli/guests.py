@@ -142,7 +142,7 @@ def resume(context: typer.Context, name: GuestName, json: Json = False) -> None:
 
 @app.command()
 def delete(context: typer.Context, name: GuestName) -> None:
-    """Remove a stopped guest and the disks made for it."""
+    """Remove a stopped guest's definition; its disks stay."""
     with client(context) as api:
         api.delete_guest(name)
     say(f"{name} is gone.")

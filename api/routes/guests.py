@@ -68,7 +68,7 @@ async def show_guest(backend: BackendDep, name: GuestPath) -> GuestView:
 
 @router.delete("/{name}", status_code=204, responses=documented(*_ON_ONE, GuestRunning))
 async def delete_guest(backend: BackendDep, name: GuestPath) -> None:
-    """Remove a stopped guest's definition and the disks that were made for it."""
+    """Remove a stopped guest's definition; its disks stay, so that nobody loses data by a slip."""
     await backend.guest_action(GuestAction(name=name, action="delete"))
 
 

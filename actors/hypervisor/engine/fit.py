@@ -27,10 +27,14 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiskHere(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies at a disk's path on this host. `size_bytes`: as the guest sees it; `used_by`: a guest here, or ''."""
+    """What lies at a disk's path on this host.
+
+    `size_bytes`: as the guest sees it; `regular`: a file, no device; `used_by`: a guest here, or ''.
+    """
 
     exists: bool
     size_bytes: int = 0
+    regular: bool = True
     used_by: str = ""
 
 
@@ -96,6 +100,8 @@ def check_disk(info: GuestInfo, disk: DiskSpec, here: DiskHere, node: str, folde
     if here.exists:
         if disk.moves and here.used_by:
             raise unfit(f"{disk.path} there belongs to guest {here.used_by}")
+        if disk.moves and not (here.regular and disk.size_bytes > 0):
+            raise unfit(f"{disk.path} there would be overwritten, and it is no file of a known size")
         if disk.size_bytes and here.size_bytes != disk.size_bytes:
             raise unfit(f"{disk.path} there has {here.size_bytes} bytes, not {disk.size_bytes}")
         return False

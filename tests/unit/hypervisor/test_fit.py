@@ -118,6 +118,8 @@ def test_shared_image_of_a_running_guest_is_fine() -> None:
     "changes, here, says",
     [
         ({}, DiskHere(exists=True, size_bytes=100, used_by="db"), "belongs to guest db"),
+        ({}, DiskHere(exists=True, size_bytes=100, regular=False), "would be overwritten"),
+        ({"size_bytes": 0}, DiskHere(exists=True, size_bytes=100), "would be overwritten"),
         ({}, DiskHere(exists=True, size_bytes=99), "has 99 bytes, not 100"),
         ({"moves": False, "read_only": True}, DiskHere(exists=False), "does not travel"),
         ({"path": "/etc/cron.d/x"}, DiskHere(exists=False), "made only in"),

@@ -154,6 +154,13 @@ def test_the_source_must_be_seen_gone_before_a_move_is_complete():
     assert after.state is State.CONFIRM
 
 
+def test_channels_stay_open_while_libvirt_has_not_said_its_last_word():
+    before = job(State.FINISH, owed=frozenset(Side))
+    after, instructions = handle(before, TimedOut(at=99, state=State.FINISH), DEADLINES)
+    assert after.state is State.FINISH
+    assert not [each for each in instructions if isinstance(each, Do)]
+
+
 def test_the_first_error_is_the_one_that_is_told():
     failed, _ = handle(
         job(State.PREPARE),

@@ -64,6 +64,15 @@ def test_a_source_that_once_stopped_waits_for_the_targets_account():
     assert decide(says("running", "failed"), NOBODY, stopped=True).verdict is Verdict.WAIT
 
 
+@pytest.mark.parametrize("there", ["incoming", "paused"])
+def test_a_source_that_libvirt_took_back_is_believed_only_when_the_target_has_let_go(there):
+    source = says("running", "failed", stopped_at=5)
+    assert decide(source, says(there), stopped=False).verdict is Verdict.UNDO_TARGET_FIRST
+    assert decide(says("running", "failed"), says(there), stopped=True).verdict is Verdict.UNDO_TARGET_FIRST
+    assert decide(source, says("absent"), stopped=True).verdict is Verdict.SOURCE_RUNS
+    assert decide(source, says("running"), stopped=True).verdict is Verdict.ARRIVED
+
+
 def test_every_combination_has_a_verdict_and_a_reason():
     readings = [NOBODY] + [
         says(state, outcome, resumed_at=at) for state, outcome, at in itertools.product(STATES, OUTCOMES, [0.0, 5.0])
