@@ -23,8 +23,13 @@ from api.problems import MEDIA_TYPE
 from tests.unit.api.fake import AUTHORIZED, TOKEN, FakeBackend, boot
 
 DOCUMENT = json.loads(document())
+# 413 rejects too: a text over its `maxLength` may already be over what a body may be.
+REJECTIONS = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
 schema = schemathesis.openapi.from_asgi(
-    "/openapi.json", create_app(FakeBackend(), TOKEN, boot), headers=AUTHORIZED, config=SchemathesisConfig()
+    "/openapi.json",
+    create_app(FakeBackend(), TOKEN, boot),
+    headers=AUTHORIZED,
+    config=SchemathesisConfig.from_dict({"checks": {"negative_data_rejection": {"expected-statuses": REJECTIONS}}}),
 )
 
 
