@@ -38,7 +38,7 @@ def demo(
             watch = Watch(GUEST, {node.name: _console_file(lab, node) for node in lab.nodes}, here.name)
             _create(api, here.name)
             watch.until_ticks(1, _BOOT_S)
-            _title("The guest runs. Every tick it checks the whole of its memory and prints the time on its own clock.")
+            _title("The guest runs. It checks its memory page by page and prints the time on its own clock.")
             _move(api, watch, here, there)
             _move(api, watch, there, here)
             if keep:
@@ -139,7 +139,7 @@ def _result(job: "JobView", before: "Verdict", after: "Verdict") -> None:
     say(f"It stood still for {job.pause_ms:.0f} ms as the nodes have it, {pause_ms:.0f} ms by its own clock.")
     if not after.ok:
         raise StreamCorrupt(reason=f"guest {GUEST} says: {'; '.join(after.problems)}")
-    say(f"The guest says OK: {after.ticks} ticks, none missing; its memory was checked {after.verified:,} times.")
+    say(f"The guest says OK: {after.ticks} ticks, none missing; {after.verified:,} checks of its memory, all good.")
 
 
 def _tell_line(lab: "LabStatus") -> None:
