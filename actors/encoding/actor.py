@@ -28,7 +28,7 @@ class _Jobs(Generic[_Pump]):
     def __init__(self, config: Config) -> None:
         move = config.migration
         self._run_dir = config.node.run_dir.resolve()
-        self._jobs: dict[str, tuple[str, _Pump]] = {}
+        self._jobs: dict[str, _Pump] = {}
         # Disks are copied before QEMU opens the RAM stream, so a job may wait as long as a whole move.
         self.patience = Patience(
             peer_s=move.perform_s, connect_s=move.call_s, stall_s=move.perform_s, end_s=move.finish_s
@@ -41,30 +41,30 @@ class _Jobs(Generic[_Pump]):
             raise Refused(detail=f"{given} does not lie in {self._run_dir}")
         return path
 
-    def start(self, caller: Caller, pump: _Pump) -> Empty:
+    def start(self, pump: _Pump) -> Empty:
         """Start a job; one of that name must have ended."""
-        _, old = self._jobs.get(pump.job, (None, None))
+        old = self._jobs.get(pump.job)
         if old is not None and not old.ended:
             raise Conflict(detail=f"job {pump.job} is open already")
         pump.start()
         self._jobs.pop(pump.job, None)
-        self._jobs[pump.job] = (caller.site, pump)
-        ended = [job for job, (_, each) in self._jobs.items() if each.ended]
+        self._jobs[pump.job] = pump
+        ended = [job for job, each in self._jobs.items() if each.ended]
         for job in ended[:-ENDED_MAX]:
             del self._jobs[job]
         return Empty()
 
-    def stats(self, caller: Caller, job: str) -> CodecStats:
+    def stats(self, job: str) -> CodecStats:
         """The account of `job`."""
-        site, pump = self._jobs.get(job, ("", None))
-        if pump is None or not (caller.same_site or caller.site == site):
+        pump = self._jobs.get(job)
+        if pump is None:
             raise JobUnknown(job=job)
         return pump.stats()
 
-    async def close(self, caller: Caller, job: str) -> Empty:
+    async def close(self, job: str) -> Empty:
         """End and forget `job`; one that is unknown is closed already."""
-        site, pump = self._jobs.get(job, ("", None))
-        if pump is not None and (caller.same_site or caller.site == site):
+        pump = self._jobs.get(job)
+        if pump is not None:
             await asyncio.to_thread(pump.close)
             self._jobs.pop(job, None)
         return Empty()
@@ -80,12 +80,11 @@ class DeltaEncoder(Service):
         self._library = ImageLibrary(config.node.state_dir)
 
     @exposed()
-    async def open(self, caller: Caller, request: OpenEncoder) -> Empty:
+    async def open(self, caller: Caller, request: OpenEncoder) -> Empty:  # noqa: ARG002
         """Listen for QEMU; the job waits for it."""
         offered = request.images if self._config.images else []
         images = await asyncio.to_thread(self._library.agree, offered, IMAGES_S)
         return self._jobs.start(
-            caller,
             EncoderPump(
                 request.job,
                 self._jobs.path(request.qemu_path),
@@ -98,18 +97,18 @@ class DeltaEncoder(Service):
         )
 
     @exposed()
-    async def stats(self, caller: Caller, request: Job) -> CodecStats:
+    async def stats(self, caller: Caller, request: Job) -> CodecStats:  # noqa: ARG002
         """The job's account."""
-        return self._jobs.stats(caller, request.job)
+        return self._jobs.stats(request.job)
 
     @exposed()
-    async def close(self, caller: Caller, request: Job) -> Empty:
+    async def close(self, caller: Caller, request: Job) -> Empty:  # noqa: ARG002
         """End the job and forget it."""
-        return await self._jobs.close(caller, request.job)
+        return await self._jobs.close(request.job)
 
 
 class DeltaDecoder(Service):
-    """The decoder of one node; managers of other sites open jobs here for moves to this node."""
+    """The decoder of one node; its site's manager opens jobs here for moves to this node."""
 
     def __init__(self, config: Config) -> None:
         decoder.warm_up()
@@ -117,33 +116,31 @@ class DeltaDecoder(Service):
         self._jobs: _Jobs[DecoderPump] = _Jobs(config)
         self._library = ImageLibrary(config.node.state_dir)
 
-    @exposed(to_peers=True)
-    async def open(self, caller: Caller, request: OpenDecoder) -> Opened:
+    @exposed()
+    async def open(self, caller: Caller, request: OpenDecoder) -> Opened:  # noqa: ARG002
         """Listen for the transport; the job waits for it.
 
         Raises:
-            Refused: a path outside the job's directory, or another site naming files of this host.
+            Refused: a path outside the job's directory.
         """
-        if request.images and not caller.same_site:
-            raise Refused(detail=f"{caller.site} may not name files of this site's hosts")
         wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
         paths = request.images if self._config.images else []
         images = await asyncio.to_thread(self._library.open, paths, IMAGES_S)
         cache_mib = self._config.dedupe_cache_mib
         try:
-            self._jobs.start(caller, DecoderPump(request.job, wire, qemu, cache_mib, self._jobs.patience, images))
+            self._jobs.start(DecoderPump(request.job, wire, qemu, cache_mib, self._jobs.patience, images))
         except NovaCronError:
             for image in images:
                 image.close()
             raise
         return Opened(images=[image.known for image in images])
 
-    @exposed(to_peers=True)
-    async def stats(self, caller: Caller, request: Job) -> CodecStats:
+    @exposed()
+    async def stats(self, caller: Caller, request: Job) -> CodecStats:  # noqa: ARG002
         """The job's account."""
-        return self._jobs.stats(caller, request.job)
+        return self._jobs.stats(request.job)
 
-    @exposed(to_peers=True)
-    async def close(self, caller: Caller, request: Job) -> Empty:
+    @exposed()
+    async def close(self, caller: Caller, request: Job) -> Empty:  # noqa: ARG002
         """End the job and forget it."""
-        return await self._jobs.close(caller, request.job)
+        return await self._jobs.close(request.job)

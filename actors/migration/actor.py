@@ -55,6 +55,7 @@ class MigrationManager(Service):
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._sampler = Sampler(self._remotes, self._survey)
         self._sampling: asyncio.Task[None] | None = None
+        self._led_by: dict[str, str] = {}  # job whose target is here → the site that leads it
 
     async def serve(self, caller: Caller, method: str, body: bytes) -> bytes:
         """As every service; the first call after a (re)start also takes up the jobs in the journal."""
@@ -142,18 +143,27 @@ class MigrationManager(Service):
         source = self._remotes.calls.topology.site_of(request.source)
         if source is None or source.name != caller.site:
             raise Refused(detail=f"{request.source} is no node of the calling site {caller.site}")
+        self._led_by[request.job] = caller.site
         return await self._receiver.ours(request.target).receive(request)
 
     @exposed(to_peers=True)
-    async def target_status(self, caller: Caller, request: TargetJob) -> MoveStatus:  # noqa: ARG002
+    async def target_status(self, caller: Caller, request: TargetJob) -> MoveStatus:
         """The move as the target's hypervisor has it."""
+        self._refuse_meddling(caller, request.job)
         return await self._receiver.ours(request.target).status(request, TARGET_READ_S)
 
     @exposed(to_peers=True)
-    async def end_target(self, caller: Caller, request: EndTarget) -> Empty:  # noqa: ARG002
+    async def end_target(self, caller: Caller, request: EndTarget) -> Empty:
         """End a job at a node of this site."""
+        self._refuse_meddling(caller, request.job)
         await self._receiver.ours(request.target).end(request)
+        self._led_by.pop(request.job, None)
         return Empty()
+
+    def _refuse_meddling(self, caller: Caller, job: str) -> None:
+        """A third site has no say in a job; one that this process has not seen begin is taken at its word."""
+        if self._led_by.get(job, caller.site) != caller.site:
+            raise Refused(detail=f"job {job} is led by another site than {caller.site}")
 
     # -- what there is ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from actors.errors import BadRequest, GuestBusy, GuestExists, GuestUnknown, Node
 from actors.hypervisor.messages import GuestInfo, Guests, GuestSpec, GuestXml
 from actors.migration.messages import (
     CreateGuestAnywhere,
+    EndTarget,
     GuestAction,
     GuestQuery,
     JobView,
@@ -139,3 +140,15 @@ async def test_a_peer_names_only_its_own_sources_and_our_targets(cluster):
         await calls.call(manager, "target_status", TargetJob(job="m", guest="web", target="b1"), Empty, 5.0)
     with pytest.raises(Refused):
         await calls.call(manager, "jobs", Empty(), Empty, 5.0)
+
+
+async def test_a_third_site_has_no_say_in_a_job(cluster):
+    calls = Calls("b1", cluster.world)
+    manager = calls.central("manager", "left")
+    cluster.service("manager", "a1")._led_by["m"] = "elsewhere"
+    about = TargetJob(job="m", guest="web", target="a1")
+    with pytest.raises(Refused, match="another site"):
+        await calls.call(manager, "target_status", about, Empty, 5.0)
+    end = EndTarget(job="m", guest="web", target="a1", roll_back=True)
+    with pytest.raises(Refused, match="another site"):
+        await calls.call(manager, "end_target", end, Empty, 5.0)
