@@ -113,9 +113,14 @@ class Transport(Section):
 
     streams: int = Field(4, ge=1, le=256, description="TLS connections per session until the predictor says otherwise")
     frame_bytes: int = Field(32768, ge=1024, le=262144, description="payload of one data frame at most")
-    channel_window_bytes: int = Field(4 << 20, ge=1 << 17, description="unacknowledged bytes of one channel at most")
+    channel_window_bytes: int = Field(
+        4 << 20, ge=1 << 17, le=1 << 30, description="bytes of one channel that the receiver holds at first"
+    )
+    channel_window_max_bytes: int = Field(
+        64 << 20, ge=1 << 17, le=1 << 30, description="its window grows with rate × round trip up to this"
+    )
     notsent_lowat_bytes: int = Field(
-        131072, ge=4096, description="bytes in a socket that the kernel has not sent, at most"
+        1 << 20, ge=4096, description="bytes in a socket that the kernel has not sent, at most"
     )
     heartbeat_s: float = Field(1.0, gt=0, description="ping on every connection this often")
     dead_after_s: float = Field(

@@ -12,7 +12,7 @@ from actors.lab.netem import NetemLine
 from actors.lab.plan import LabPlan, LinkPlan, NodePlan
 
 Progress = Callable[[str], None]
-Depth = Literal["libvirt", "ray", "novacron"]
+Depth = Literal["hosts", "libvirt", "ray", "novacron"]
 _STEP_S = 60.0
 
 
@@ -21,7 +21,7 @@ class Builder:
 
     Args:
         journal: of this lab, see `actors.lab.traces`; what labs share has been made already.
-        depth: how much is started on the nodes: libvirtd only, also Ray, or also NovaCron.
+        depth: how much is started on the nodes: nothing, libvirtd, also Ray, or also NovaCron.
         progress: called with the name of each step as it begins, from any thread.
     """
 
@@ -46,6 +46,9 @@ class Builder:
         self._progress("network")
         self._build_network()
         self._build_lines()
+        self._on_each(plan.nodes, self._mount)
+        if self._depth == "hosts":
+            return
         self._progress("libvirt on every node")
         self._on_each(plan.nodes, self._start_libvirtd)
         if self._depth == "libvirt":
@@ -111,8 +114,10 @@ class Builder:
         for router in plan.routers:
             namespaces.ip(router.holder, network.wan_route_lines(plan, router.site))
 
-    def _start_libvirtd(self, node: NodePlan) -> None:
+    def _mount(self, node: NodePlan) -> None:
         self._namespaces.run(node.holder, ["sh", "-c", hostfiles.mount_script(node)])
+
+    def _start_libvirtd(self, node: NodePlan) -> None:
         libvirtd.start(self._namespaces, node)
         libvirtd.wait_ready(node, _STEP_S)
 

@@ -73,7 +73,7 @@ class Lab:
             Conflict: a lab of that name is there already, up or in pieces.
         """
         check_machine()
-        if depth != "libvirt":
+        if depth in ("ray", "novacron"):
             check_programs()
         topology = topology or default_topology()
         with ExitStack() as ours:

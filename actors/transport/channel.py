@@ -14,26 +14,32 @@ from actors.transport.frames import CLOSED, HEADER_BYTES, Frame, FrameType
 FRAMES_AHEAD_MAX = 8192
 """Unacknowledged frames of one channel at most, whatever their size: bounds what the receiver holds out of order."""
 
+WINDOW_TRIPS = 4
+WINDOW_LEAST_BYTES = 1 << 20
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of one session, in bytes.
 
-    `payload_bytes` of one DATA frame; `window_bytes` this side buffers per channel, unacknowledged when sending and
-    unconsumed when receiving; `peer_window_bytes` the other side buffers; `queue_bytes` accepted before they are sent.
+    `payload_bytes` of one DATA frame; `window_bytes` this side buffers unconsumed per channel at first, and
+    `window_max_bytes` at most (and unacknowledged, when it sends); `peer_window_bytes` the other side buffers at first;
+    `queue_bytes` accepted before they are sent.
     """
 
     payload_bytes: int
     window_bytes: int
+    window_max_bytes: int
     peer_window_bytes: int
     queue_bytes: int
 
     @classmethod
-    def of(cls, frame_bytes: int, window_bytes: int, peer_window_bytes: int) -> "Limits":
+    def of(cls, frame_bytes: int, window_bytes: int, window_max_bytes: int, peer_window_bytes: int) -> "Limits":
         """Limits for frames of at most `frame_bytes`, header included; four frames fit into the smaller window."""
         payload_bytes = min(frame_bytes - HEADER_BYTES, window_bytes // 4, peer_window_bytes // 4)
         return cls(
             payload_bytes=payload_bytes,
             window_bytes=window_bytes,
+            window_max_bytes=max(window_bytes, window_max_bytes),
             peer_window_bytes=peer_window_bytes,
             queue_bytes=8 * payload_bytes,
         )
@@ -109,7 +115,7 @@ class SendSide:
             return False
         length = len(self._queue[0].payload) if self._queue[0].type is FrameType.DATA else 0
         within_credit = self._sent_offset + length <= self._credit_offset
-        return within_credit and self.unacked_bytes + length <= self._limits.window_bytes
+        return within_credit and self.unacked_bytes + length <= self._limits.window_max_bytes
 
     def take(self, channel: int, connection: int) -> tuple[Frame, bool]:
         """The next frame, given to `connection`, and whether it was sent before. Only when `sendable`."""
@@ -176,7 +182,9 @@ class ReceiveSide:
         self._ready: deque[bytes] = deque()
         self._received_bytes = 0
         self._consumed_offset = 0
+        self._window_bytes = limits.window_bytes
         self._told_credit = limits.window_bytes
+        self._fitted_offset = 0
         self.expected_seq = 0
         self.ended = False
         self.closed = False
@@ -206,7 +214,7 @@ class ReceiveSide:
         if frame.type is FrameType.DATA:
             self._received_bytes += len(frame.payload)
             self.buffered_bytes += len(frame.payload)
-            if self._received_bytes > self._consumed_offset + self._limits.window_bytes:
+            if self._received_bytes > self._told_credit:
                 raise StreamCorrupt(reason="more data than the window allows")
         self._held[frame.seq] = frame
         due = []
@@ -235,10 +243,29 @@ class ReceiveSide:
     @property
     def credit_is_due(self) -> bool:
         """True if the sender should hear of the window that consumption has opened."""
-        opened = self._consumed_offset + self._limits.window_bytes - self._told_credit
-        return not self.ended and opened >= self._limits.window_bytes // 4
+        opened = self._consumed_offset + self._window_bytes - self._told_credit
+        return not self.ended and opened >= self._window_bytes // 4
 
     def acknowledgement(self) -> tuple[int, int]:
         """(next sequence number expected, offset up to which the sender may send), about to be sent."""
-        self._told_credit = self._consumed_offset + self._limits.window_bytes
+        # What was told is never taken back: a window that has shrunk takes effect as its reader goes on.
+        self._told_credit = max(self._told_credit, self._consumed_offset + self._window_bytes)
         return self.expected_seq, self._told_credit
+
+    def fit_window(self, period_s: float, round_trip_s: float) -> bool:
+        """Fit the window to what the reader took in the last `period_s`; true if the sender should hear of it.
+
+        `WINDOW_TRIPS` round trips' worth: one is on its way, and a frame that is lost keeps all behind it waiting for
+        another or two. So a window that is the bottleneck doubles until it no longer is, as in TCP's receive buffer
+        auto-tuning (Fisk and Feng, 2001); a reader that slows down gets a smaller one, little by little, so that little
+        lies before it. Idle periods change nothing.
+        """
+        taken_bytes = self._consumed_offset - self._fitted_offset
+        self._fitted_offset = self._consumed_offset
+        if not taken_bytes:
+            return False
+        wanted_bytes = int(WINDOW_TRIPS * taken_bytes * round_trip_s / period_s)
+        least_bytes = min(self._limits.window_bytes, WINDOW_LEAST_BYTES)
+        gentle_bytes = max(wanted_bytes, self._window_bytes * 15 // 16)
+        self._window_bytes = max(least_bytes, min(gentle_bytes, self._limits.window_max_bytes))
+        return self.credit_is_due

@@ -13,7 +13,7 @@ from typing import Protocol
 from actors.errors import StreamCorrupt
 from actors.transport.frames import Frame, FrameParser, encode
 from actors.transport.link_meter import TcpCounters
-from actors.transport.sockets import adapt_unsent, reason_of, tcp_counters
+from actors.transport.sockets import limit_unsent, reason_of, tcp_counters
 
 _READS_PER_TURN = 16
 _WRITES_PER_TURN = 16
@@ -64,6 +64,7 @@ class Connection:
         self.heard_at = self._loop.time()
         self.last_counters = TcpCounters()
         """Counters at the meter's last look."""
+        self._adapted_bytes = 0
         self._final_counters = TcpCounters()
         self.round_trips: deque[tuple[float, float]] = deque(maxlen=16)
         """(loop time, round trip in seconds) of the latest pings."""
@@ -79,10 +80,12 @@ class Connection:
         self._urgent.append(frame)
         self.write_on()
 
-    def adapt(self, unsent_most_bytes: int) -> None:
-        """Adapt what the kernel may hold unsent to the connection's rate."""
+    def adapt(self, period_s: float, unsent_most_bytes: int) -> None:
+        """Adapt what the kernel may hold unsent to the rate of the last `period_s`."""
+        acked_bytes = self.counters().acked_bytes
         if self.is_open:
-            adapt_unsent(self._tls, unsent_most_bytes)
+            limit_unsent(self._tls, (acked_bytes - self._adapted_bytes) / period_s, unsent_most_bytes)
+        self._adapted_bytes = acked_bytes
 
     def counters(self) -> TcpCounters:
         """The kernel's counters of this connection."""

@@ -288,6 +288,7 @@ class Hub:
             resent_bytes=entry.past_resent_bytes + sum(s.resent_bytes for s in entry.sessions),
             reconnects=entry.past_reconnects + sum(s.reconnects for s in entry.sessions),
             refused_peers=self._server.refused_peers,
+            in_flight_bytes=sum(s.in_flight_bytes for s in entry.sessions),
             samples=entry.meter.samples(after),
         )
 

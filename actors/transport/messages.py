@@ -72,7 +72,10 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LinkState(msgspec.Struct, frozen=True, kw_only=True):
-    """One link: this node to `peer`. `state`: up, connecting or down."""
+    """One link: this node to `peer`. `state`: up, connecting or down.
+
+    `in_flight_bytes`: sent and not yet acknowledged; after a cut at most these are sent again.
+    """
 
     node: str
     peer: str
@@ -83,6 +86,7 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     resent_bytes: int
     reconnects: int
     refused_peers: int
+    in_flight_bytes: int = 0
     samples: list[LinkSample] = []
 
 

@@ -18,6 +18,7 @@ from actors.transport.link_meter import LinkMeter
 from actors.transport.session import CONTROL, Opened, Readable, SessionEngine, WasReset, Writable
 
 log = structlog.get_logger()
+_ADAPT_S = 0.2
 _SURPLUS = "fewer streams are wanted"
 OnChannel = Callable[["PeerSession", ChannelStream, str], None]
 """(session, channel, service): the peer opened a channel."""
@@ -63,7 +64,9 @@ class PeerSession:
         self._meter = meter
         self._on_channel = on_channel
         self._on_over = on_over
-        limits = Limits.of(settings.frame_bytes, settings.channel_window_bytes, peer_window_bytes)
+        limits = Limits.of(
+            settings.frame_bytes, settings.channel_window_bytes, settings.channel_window_max_bytes, peer_window_bytes
+        )
         self.chunk_bytes = limits.payload_bytes
         self._engine = SessionEngine(initiator=initiator, limits=limits)
         self.connections: dict[int, Connection] = {}
@@ -77,7 +80,7 @@ class PeerSession:
         self._to_replace = 0
         self.reconnects = 0
         self.control = self._stream(CONTROL)
-        self._heartbeat = self._loop.create_task(self._beat())
+        self._tasks = [self._loop.create_task(self._beat()), self._loop.create_task(self._adapt())]
 
     @property
     def is_up(self) -> bool:
@@ -88,6 +91,11 @@ class PeerSession:
     def resent_bytes(self) -> int:
         """Bytes sent again because their connection was lost."""
         return self._engine.resent_bytes
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes sent and not acknowledged by the peer."""
+        return self._engine.in_flight_bytes
 
     def attach(self, tls: ssl.SSLSocket, parser: FrameParser) -> None:
         """Add a connection whose handshake is done."""
@@ -242,17 +250,35 @@ class PeerSession:
                 if now - connection.heard_at > settings.dead_after_s:
                     connection.close(f"silent for {now - connection.heard_at:.1f} s")
                 else:
-                    connection.adapt(settings.notsent_lowat_bytes)
                     connection.send_urgent(Frame(FrameType.PING, seq=int(now * 1e9)))
             if not self.connections and now - self._down_since > settings.resume_s:
                 self._end(f"no connection for {settings.resume_s:g} s; last: {self.why_down}")
+
+    async def _adapt(self) -> None:
+        """Fit buffers and windows to what the link carries, some times a second."""
+        then = self._loop.time()
+        while not self.is_over:
+            await asyncio.sleep(_ADAPT_S)
+            now = self._loop.time()
+            for connection in list(self.connections.values()):
+                connection.adapt(now - then, self._settings.notsent_lowat_bytes)
+            self._engine.fit_windows(now - then, self.round_trip_s or _ADAPT_S)
+            self.nudge()
+            then = now
+
+    @property
+    def round_trip_s(self) -> float:
+        """Mean of the connections' latest round trips, in which pings waited behind data; 0 before any."""
+        trips = [c.round_trips[-1][1] for c in self.connections.values() if c.round_trips]
+        return sum(trips) / len(trips) if trips else 0.0
 
     def _end(self, reason: str) -> None:
         if self.is_over:
             return
         self.is_over = True
         self.why_down = reason
-        self._heartbeat.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self.connections.values()):

@@ -99,6 +99,11 @@ class SessionEngine:
         """Channels given up here whose reset the peer has not confirmed."""
         return len(self._resets)
 
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes of all channels that were sent and not acknowledged."""
+        return sum(entry.send.unacked_bytes for entry in self._channels.values())
+
     def buffered_bytes(self, channel: int) -> int:
         """Bytes of `channel` that have arrived, in order or not, and were not taken."""
         return self._channels[channel].receive.buffered_bytes
@@ -156,6 +161,12 @@ class SessionEngine:
         elif data is not None and entry.receive.credit_is_due:
             self._acks[channel] = None
         return data
+
+    def fit_windows(self, period_s: float, round_trip_s: float) -> None:
+        """Fit every channel's window to what was read of it in the last `period_s`; see `ReceiveSide.fit_window`."""
+        for channel, entry in self._channels.items():
+            if entry.receive.fit_window(period_s, round_trip_s):
+                self._acks[channel] = None
 
     def closed_by_peer(self, channel: int) -> bool:
         """True if the peer's END said that its local end is gone altogether."""

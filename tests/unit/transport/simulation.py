@@ -26,6 +26,7 @@ class Side:
         limits = Limits(
             payload_bytes=PAYLOAD_BYTES,
             window_bytes=WINDOW_BYTES,
+            window_max_bytes=WINDOW_BYTES,
             peer_window_bytes=WINDOW_BYTES,
             queue_bytes=4 * PAYLOAD_BYTES,
         )

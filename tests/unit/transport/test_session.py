@@ -12,7 +12,7 @@ from actors.transport.frames import CLOSED, HEADER_BYTES, Frame, FrameType
 from actors.transport.schedule import Scheduler
 from actors.transport.session import CHANNELS_MAX, CONTROL, Opened, Readable, SessionEngine, WasReset
 
-LIMITS = Limits(payload_bytes=1000, window_bytes=8000, peer_window_bytes=8000, queue_bytes=16000)
+LIMITS = Limits(payload_bytes=1000, window_bytes=8000, window_max_bytes=8000, peer_window_bytes=8000, queue_bytes=16000)
 
 
 def pair() -> tuple[SessionEngine, SessionEngine]:

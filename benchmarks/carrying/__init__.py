@@ -1,0 +1,1 @@
+"""What carries bytes over an emulated line: AMST beside iperf3, rsync and scp."""

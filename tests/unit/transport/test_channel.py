@@ -1,0 +1,93 @@
+"""The receiver's window: it follows what the reader takes, never takes back credit, and is never overrun."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.errors import StreamCorrupt
+from actors.transport.channel import WINDOW_TRIPS, Limits, ReceiveSide, SendSide
+from actors.transport.frames import Frame, FrameType
+
+MIB = 1 << 20
+LIMITS = Limits(
+    payload_bytes=65536, window_bytes=4 * MIB, window_max_bytes=64 * MIB, peer_window_bytes=4 * MIB, queue_bytes=MIB
+)
+
+
+class Flow:
+    """A sender that always has data, a receiver whose reader takes at most so much in a period, no delay between."""
+
+    def __init__(self) -> None:
+        self.send, self.receive = SendSide(LIMITS), ReceiveSide(LIMITS)
+
+    def period(self, reader_bytes: int, round_trip_s: float) -> int:
+        """Send what the credit of the last period lets; returns what the reader took."""
+        sent: list[Frame] = []
+        self.send.push(bytes(max(0, 256 * MIB - self.send.queued_bytes)))
+        while self.send.sendable():
+            sent.append(self.send.take(1, 0)[0])
+        for frame in sent:
+            self.receive.accept(frame)
+        taken = 0
+        while taken < reader_bytes and (data := self.receive.take()):
+            taken += len(data)
+        self.receive.fit_window(round_trip_s, round_trip_s)
+        self.send.acknowledge(*self.receive.acknowledgement())
+        return taken
+
+
+def test_a_window_that_is_the_bottleneck_grows_until_it_no_longer_is() -> None:
+    flow = Flow()
+    carried = [flow.period(20 * MIB, 0.15) for _ in range(8)]
+    assert carried[0] == 4 * MIB
+    assert carried[-1] == 20 * MIB
+
+
+def test_the_window_has_an_upper_bound() -> None:
+    flow = Flow()
+    for _ in range(8):
+        taken = flow.period(1 << 40, 0.15)
+    assert taken == LIMITS.window_max_bytes
+
+
+def test_a_slow_reader_gets_a_small_window_again() -> None:
+    flow = Flow()
+    for _ in range(8):
+        flow.period(32 * MIB, 0.05)
+    for _ in range(400):
+        flow.period(MIB, 0.05)
+    assert flow.receive.buffered_bytes <= WINDOW_TRIPS * MIB
+
+
+def test_an_idle_channel_keeps_its_window() -> None:
+    flow = Flow()
+    for _ in range(8):
+        flow.period(32 * MIB, 0.05)
+    for _ in range(100):
+        flow.receive.fit_window(0.2, 0.05)
+    before = flow.send.unacked_bytes
+    assert flow.period(1 << 40, 0.05) > 4 * MIB
+    assert before == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 64), st.floats(0.001, 1.0), st.floats(0.001, 1.0)), max_size=30))
+def test_credit_never_goes_back_and_is_always_honoured(periods: list[tuple[int, float, float]]) -> None:
+    receive, offset, seq, told = ReceiveSide(LIMITS), 0, 0, LIMITS.window_bytes
+    for frames, period_s, round_trip_s in periods:
+        for _ in range(frames):
+            if offset + 65536 > told:
+                break
+            receive.accept(Frame(FrameType.DATA, 1, seq, payload=bytes(65536)))
+            offset, seq = offset + 65536, seq + 1
+            receive.take()
+        receive.fit_window(period_s, round_trip_s)
+        _, credit = receive.acknowledgement()
+        assert credit >= told
+        told = credit
+    while offset + 65536 <= told:
+        receive.accept(Frame(FrameType.DATA, 1, seq, payload=bytes(65536)))
+        offset, seq = offset + 65536, seq + 1
+    try:
+        receive.accept(Frame(FrameType.DATA, 1, seq, payload=bytes(65536)))
+    except StreamCorrupt:
+        return
+    raise AssertionError("more than the credit was taken")
