@@ -257,6 +257,9 @@ class LinkStateView(View):
     resent_bytes: int
     reconnects: int
     refused_peers: int
+    in_flight_bytes: int = Field(0, description="sent and not yet acknowledged")
+    tls_groups: list[str] = Field([], description="key agreements of its connections")
+    tls_resumed: int = Field(0, description="connections made with a ticket of an earlier one")
     samples: list[SampleView] = []
 
 

@@ -51,15 +51,8 @@ def create_authority(folder: Path) -> Path:
     if certificate.exists() or key.exists():
         raise Conflict(detail=f"{folder} holds an authority already")
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "NovaCron cluster authority")])
-    signed = (
-        _builder(name, name, private.public_key(), _CA_VALID)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .sign(private, hashes.SHA256())
-    )
     # The key first: a certificate without its key would look like an authority and could issue nothing.
-    _write(folder, {key: _private_pem(private), certificate: signed.public_bytes(Encoding.PEM)})
+    _write(folder, {key: _private_pem(private), certificate: _self_signed(private).public_bytes(Encoding.PEM)})
     return certificate
 
 
@@ -94,6 +87,35 @@ def issue(folder: Path, node: str, site: str) -> Identity:
     return made
 
 
+def rotate(folder: Path) -> Path:
+    """Replace the authority's key; its file then holds the new certificate and the one before, and is returned.
+
+    Nodes that have the file trust certificates of both, so that they can be issued new ones one after another. A second
+    call before that is done locks out the nodes that still have a certificate of the key before the last.
+
+    Raises:
+        SetupMissing: there is no usable authority in `folder`.
+        BadRequest: the folder can't be written.
+    """
+    before, _ = _authority(folder)
+    private = ec.generate_private_key(ec.SECP256R1())
+    both = _self_signed(private).public_bytes(Encoding.PEM) + before.public_bytes(Encoding.PEM)
+    certificate = folder / CA_CERTIFICATE
+    # The certificates first: the old key still finds its own among them if the new one is never written.
+    _write(folder, {certificate: both, folder / CA_KEY: _private_pem(private)})
+    return certificate
+
+
+def _self_signed(private: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "NovaCron cluster authority")])
+    return (
+        _builder(name, name, private.public_key(), _CA_VALID)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, valid: datetime.timedelta
 ) -> x509.CertificateBuilder:
@@ -126,15 +148,17 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     try:
-        certificate = x509.load_pem_x509_certificate((folder / CA_CERTIFICATE).read_bytes())
+        certificates = x509.load_pem_x509_certificates((folder / CA_CERTIFICATE).read_bytes())
         key = load_pem_private_key((folder / CA_KEY).read_bytes(), password=None)
     except OSError as error:
         raise SetupMissing(what=f"the cluster's authority: {error.filename}: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         raise SetupMissing(what=f"a readable authority in {folder}: {error}") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise SetupMissing(what=f"an authority whose key and certificate belong together in {folder}")
-    return certificate, key
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        for certificate in certificates:
+            if key.public_key() == certificate.public_key():
+                return certificate, key
+    raise SetupMissing(what=f"an authority whose key and certificate belong together in {folder}")
 
 
 def _check_name(what: str, name: str) -> None:

@@ -6,6 +6,7 @@ read with `peer_node` after the handshake. The caller decides whether it is the 
 
 import re
 import ssl
+import time
 from typing import NamedTuple, cast
 
 from actors.config.schema import Security
@@ -29,8 +30,9 @@ def server_context(security: Security) -> ssl.SSLContext:
         SetupMissing: a file of `security` is absent or not what it should be.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, security)
-    # Sessions are resumed above TLS; a ticket would only let a peer in again without showing its certificate.
-    context.num_tickets = 0
+    # A ticket holds the certificate that the peer showed, sealed with a key of this very context: whoever redials with
+    # it proves that it is that peer, and a context of other files does not take it. One connection, one ticket.
+    context.num_tickets = 1
     return context
 
 
@@ -48,11 +50,15 @@ def peer_node(connection: ssl.SSLObject | ssl.SSLSocket) -> Peer:
     """The node and site that the certificate of the other side names.
 
     Raises:
-        PeerRefused: no certificate, or one that does not name exactly one node of NovaCron.
+        PeerRefused: no certificate, one that does not name exactly one node of NovaCron, or one that has expired since
+            the peer showed it (a resumed connection shows it no more, so TLS does not look).
     """
     certificate = connection.getpeercert()
     if not certificate:
         raise PeerRefused(peer="without a name", reason="it showed no certificate")
+    expires = str(certificate["notAfter"])
+    if ssl.cert_time_to_seconds(expires) < time.time():
+        raise PeerRefused(peer="expired", reason=f"its certificate was valid until {expires}")
     names = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
     uris = [value for kind, value in names if kind == "URI"]
     found = _URI.fullmatch(uris[0]) if len(uris) == 1 else None

@@ -66,6 +66,11 @@ class Connection:
         """Counters at the meter's last look."""
         self._adapted_bytes = 0
         self._final_counters = TcpCounters()
+        self.context = tls.context
+        """The TLS context it was made with: of this or of earlier credentials."""
+        self.resumed = bool(tls.session_reused)
+        self.group = ""
+        """What TLS agreed on its key with."""
         self.round_trips: deque[tuple[float, float]] = deque(maxlen=16)
         """(loop time, round trip in seconds) of the latest pings."""
 

@@ -11,6 +11,7 @@ import structlog
 
 from actors.config.schema import Config
 from actors.errors import LinkDown, NovaCronError, PeerRefused, StreamCorrupt
+from actors.security.groups import chosen_group
 from actors.transport.credentials import Credentials
 from actors.transport.frames import VERSION, FrameParser, FrameType
 from actors.transport.handshake import (
@@ -40,6 +41,7 @@ class Dialled(msgspec.Struct, frozen=True):
     parser: FrameParser
     version: int
     window_bytes: int
+    group: str
 
 
 class SessionUnknown(Exception):
@@ -53,6 +55,7 @@ class Dialer:
         self._config = config
         self._credentials = credentials
         self._fresh: dict[str, bytes] = {}
+        self._tickets: dict[str, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
 
     def fresh_session(self, peer: str) -> bytes:
         """Id of the next session to `peer`.
@@ -124,35 +127,42 @@ class Dialer:
         if session.is_over or enough or dialled.version != session.version:
             dialled.tls.close()
             return False
-        session.attach(dialled.tls, dialled.parser)
+        session.attach(dialled.tls, dialled.parser, dialled.group)
         return True
 
     async def _connect(self, peer: str) -> socket.socket:
         member = self._config.topology.member(peer)
         assert member is not None, "peers are checked before they are dialled"
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(member.address, member.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        connection = socket.socket(family, kind, protocol)
-        try:
-            tune(connection, self._config.transport)
-            await loop.sock_connect(connection, address)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        # Asked anew each time: a peer that moves is found where its name leads now.
+        found = await asyncio.get_running_loop().getaddrinfo(member.address, member.port, type=socket.SOCK_STREAM)
+        failure = OSError(f"{member.address} has no address")
+        for family, kind, protocol, _, address in found:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                tune(connection, self._config.transport)
+                async with asyncio.timeout(HANDSHAKE_S / (len(found) + 1)):
+                    await asyncio.get_running_loop().sock_connect(connection, address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise failure
 
     async def _greet(self, connection: socket.socket, peer: str, session: bytes, *, resume: bool) -> Dialled:
         own = self._config.node.name
-        tls = self._credentials.client.wrap_socket(connection, do_handshake_on_connect=False)
+        tls = self._wrap(connection, peer)
         try:
-            await tls_handshake(tls)
+            group = chosen_group(await tls_handshake(tls))
             found = self._credentials.peer_of(tls)
             site = self._config.topology.site_of(peer)
             if site is None or (found.node, found.site) != (peer, site.name):
                 raise PeerRefused(peer=peer, reason=f"its address leads to {found.node} of {found.site}")
             window_bytes = self._config.transport.channel_window_bytes
-            hello = Hello(session=session, node=own, to=peer, resume=resume, window_bytes=window_bytes)
+            hello = Hello(session=session, node=own, to=peer, resume=resume, window_bytes=window_bytes, group=group)
             await tls_send(tls, encode_message(hello))
             parser = FrameParser()
             frame = await read_handshake(tls, parser)
@@ -163,10 +173,23 @@ class Dialer:
             if agreed_version(VERSION, version) != version:
                 raise PeerRefused(peer=peer, reason=f"it answers in version {version}, this node speaks {VERSION}")
             parser.agree(version)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, PeerRefused | ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                # It may be the ticket that is wrong.
+                self._tickets.pop(peer, None)
             tls.close()
             raise
-        return Dialled(tls, parser, version, welcome.window_bytes)
+        ticket = tls.session
+        if ticket is not None and ticket.has_ticket:
+            self._tickets[peer] = (tls.context, ticket)
+        return Dialled(tls, parser, version, welcome.window_bytes, group)
+
+    def _wrap(self, connection: socket.socket, peer: str) -> ssl.SSLSocket:
+        """TLS over `connection`, with the ticket of an earlier one if there is any: then no certificates are sent."""
+        context = self._credentials.client
+        owner, ticket = self._tickets.get(peer, (None, None))
+        fitting = ticket if owner is context else None
+        return context.wrap_socket(connection, do_handshake_on_connect=False, session=fitting)
 
 
 def _raise_refusal(peer: str, refuse: Refuse, *, resume: bool) -> None:

@@ -4,7 +4,7 @@ Payloads are msgpack maps, so that version N + 1 may add fields and version N ig
 """
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -26,13 +26,17 @@ class Refusal(StrEnum):
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """`node` would join (`resume`) or begin session `session` with node `to`; it buffers `window_bytes` a channel."""
+    """`node` would join (`resume`) or begin session `session` with node `to`; it buffers `window_bytes` a channel.
+
+    `group`: the key agreement that TLS chose, as only the dialling side can see; for people.
+    """
 
     session: bytes
     node: str
     to: str
     resume: bool
     window_bytes: int
+    group: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ _STREAMS_S = 2.0
 _STREAMS_MAX = 256
 _RETRY_S = 0.2
 _SAMPLE_S = 1.0
+_CREDENTIALS_S = 2.0
 
 
 class _Peer:
@@ -60,6 +61,7 @@ class Hub:
         self._node = config.node.name
         self._dispatch = dispatch
         self._bucket = TokenBucket(config.transport.max_bytes_per_s)
+        self._credentials = credentials
         self._dialer = Dialer(config, credentials)
         self._server = Server(config, credentials, self._admit)
         self.forwards = Forwards(self.session_to)
@@ -79,6 +81,7 @@ class Hub:
         """
         await self._server.start()
         self._run(self._measure())
+        self._run(self._renew())
 
     async def stop(self) -> None:
         """End every session, so that peers need not wait for it."""
@@ -195,7 +198,7 @@ class Hub:
             dialled = await self._dialer.dial(peer, session, resume=False)
             self._dialer.begun(peer)
             live = self._add(peer, session, dialled.version, dialled.window_bytes, initiator=True)
-            live.attach(dialled.tls, dialled.parser)
+            live.attach(dialled.tls, dialled.parser, dialled.group)
         except PeerRefused as error:
             entry.why_down = str(error)
             entry.refusal = error
@@ -274,21 +277,34 @@ class Hub:
                     connections = [c for session in entry.sessions for c in session.connections.values()]
                     entry.meter.tick(time.time(), loop.time(), connections, fresh_s)
 
+    async def _renew(self) -> None:
+        """Take up credentials whose files have changed, and renew the connections that were made with the old ones."""
+        while True:
+            await asyncio.sleep(_CREDENTIALS_S)
+            self._credentials.refresh()
+            current = (self._credentials.server, self._credentials.client)
+            for entry in self._peers.values():
+                for session in list(entry.sessions):
+                    await session.renew(current)
+
     def _state(self, peer: str, after: float) -> LinkState:
         entry = self._peers[peer]
         session = entry.session()
         state = "up" if session and session.is_up else "connecting" if session or entry.beginning else "down"
+        connections = [c for s in entry.sessions for c in s.connections.values()]
         return LinkState(
             node=self._node,
             peer=peer,
             site=self._config.site.name,
             peer_site=entry.site,
             state=state,
-            streams=sum(len(s.connections) for s in entry.sessions),
+            streams=len(connections),
             resent_bytes=entry.past_resent_bytes + sum(s.resent_bytes for s in entry.sessions),
             reconnects=entry.past_reconnects + sum(s.reconnects for s in entry.sessions),
             refused_peers=self._server.refused_peers,
             in_flight_bytes=sum(s.in_flight_bytes for s in entry.sessions),
+            tls_groups=sorted({c.group or "unknown" for c in connections}),
+            tls_resumed=sum(c.resumed for c in connections),
             samples=entry.meter.samples(after),
         )
 

@@ -74,7 +74,9 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
 class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     """One link: this node to `peer`. `state`: up, connecting or down.
 
-    `in_flight_bytes`: sent and not yet acknowledged; after a cut at most these are sent again.
+    `in_flight_bytes`: sent and not yet acknowledged; after a cut at most these are sent again. `tls_groups`: the key
+    agreements of its connections; only hybrid ones, with MLKEM in their name, withstand a quantum computer.
+    `tls_resumed`: how many connections were made with a ticket of an earlier one.
     """
 
     node: str
@@ -87,6 +89,8 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     reconnects: int
     refused_peers: int
     in_flight_bytes: int = 0
+    tls_groups: list[str] = []
+    tls_resumed: int = 0
     samples: list[LinkSample] = []
 
 

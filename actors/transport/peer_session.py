@@ -1,9 +1,10 @@
 """A live session with one peer: the engine, its connections, its channels and their heartbeats."""
 
 import asyncio
+import contextlib
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import structlog
 
@@ -20,6 +21,7 @@ from actors.transport.session import CONTROL, Opened, Readable, SessionEngine, W
 log = structlog.get_logger()
 _ADAPT_S = 0.2
 _SURPLUS = "fewer streams are wanted"
+_RENEWED = "this node has a new certificate"
 OnChannel = Callable[["PeerSession", ChannelStream, str], None]
 """(session, channel, service): the peer opened a channel."""
 
@@ -97,10 +99,11 @@ class PeerSession:
         """Bytes sent and not acknowledged by the peer."""
         return self._engine.in_flight_bytes
 
-    def attach(self, tls: ssl.SSLSocket, parser: FrameParser) -> None:
-        """Add a connection whose handshake is done."""
+    def attach(self, tls: ssl.SSLSocket, parser: FrameParser, group: str) -> None:
+        """Add a connection whose handshake is done, with the key agreement that TLS chose."""
         assert not self.is_over
         connection = Connection(self._next_number, tls, parser, self.version, self)
+        connection.group = group
         self._next_number += 1
         self.connections[connection.number] = connection
         if self._to_replace:
@@ -124,6 +127,22 @@ class PeerSession:
             for connection in list(self.connections.values())[streams:]:
                 connection.close(_SURPLUS)
         self.notify()
+
+    async def renew(self, current: Container[ssl.SSLContext]) -> None:
+        """Replace every connection that was not made with the `current` contexts, one at a time.
+
+        What one carried goes over the others. The side that dialled the session dials again; a connection that does not
+        come back within `dead_after_s` holds up the next no longer.
+        """
+        for connection in list(self.connections.values()):
+            if connection.context in current or not connection.is_open:
+                continue
+            streams = len(self.connections)
+            connection.close(_RENEWED)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.dead_after_s):
+                    while not self.is_over and len(self.connections) < streams:
+                        await self.change()
 
     async def change(self) -> None:
         """Wait until a connection comes or goes, the wanted number changes, or the session ends."""

@@ -133,7 +133,7 @@ class Server:
         parser.agree(version)
         if answer.is_over:
             raise StreamCorrupt(reason="the session ended during the handshake")
-        answer.attach(tls, parser)
+        answer.attach(tls, parser, hello.group)
         return True
 
     def _refused(self, address: str, reason: str) -> None:

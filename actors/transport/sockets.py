@@ -16,6 +16,7 @@ from actors.transport.link_meter import TcpCounters
 
 log = structlog.get_logger()
 _ACCEPT_PAUSE_S = 0.1
+_HELLO_PEEK_BYTES = 512
 
 # include/uapi/linux/tcp.h and netinet/tcp.h; Python 3.11 does not name them all.
 _TCP_NOTSENT_LOWAT = 25
@@ -137,21 +138,25 @@ async def accept_all(listener: socket.socket, take: Callable[[socket.socket, str
         await asyncio.sleep(_ACCEPT_PAUSE_S)
 
 
-async def tls_handshake(tls: ssl.SSLSocket) -> None:
+async def tls_handshake(tls: ssl.SSLSocket) -> bytes:
     """Run the handshake of a non-blocking socket; the caller sets the deadline.
+
+    Returns the first bytes that the other side sent, as they came: its hello is not encrypted.
 
     Raises:
         OSError: it failed (`ssl.SSLError` is one).
     """
+    first = b""
     while True:
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
             await _ready(tls, writing=False)
+            first = first or socket.socket.recv(tls, _HELLO_PEEK_BYTES, socket.MSG_PEEK)
         except ssl.SSLWantWriteError:
             await _ready(tls, writing=True)
         else:
-            return
+            return first
 
 
 async def tls_receive(tls: ssl.SSLSocket, into: memoryview) -> int:

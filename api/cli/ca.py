@@ -20,6 +20,15 @@ def init(folder: Folder = Path("novacron-ca")) -> None:
 
 
 @app.command()
+def rotate(folder: Folder = Path("novacron-ca")) -> None:
+    """Replace the authority's key; nodes trust certificates of the old one until the next rotation."""
+    from actors.security.authority import rotate as rotate_key
+
+    made = rotate_key(folder)
+    say(f"made {made}, new and old; copy it to every node, then issue each node anew")
+
+
+@app.command()
 def issue(
     node: Annotated[str, typer.Argument(help="The node's name in the topology.")],
     site: Annotated[str, typer.Option(help="Its site.")],

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.errors import BadRequest, Conflict, SetupMissing
 from actors.files import write_atomically
-from actors.security.authority import create_authority, issue
+from actors.security.authority import create_authority, issue, rotate
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,28 @@ def test_issuing_again_replaces_key_and_certificate(authority: Path) -> None:
     assert issue(authority, "again", "here").key.read_bytes() != first
 
 
+def test_a_rotated_authority_is_trusted_beside_the_one_before(tmp_path: Path) -> None:
+    create_authority(tmp_path)
+    old = issue(tmp_path, "a", "here").certificate.read_bytes()
+    rotate(tmp_path)
+    new = issue(tmp_path, "a", "here").certificate.read_bytes()
+    after, before = x509.load_pem_x509_certificates((tmp_path / "ca.pem").read_bytes())
+    x509.load_pem_x509_certificate(new).verify_directly_issued_by(after)
+    x509.load_pem_x509_certificate(old).verify_directly_issued_by(before)
+    rotate(tmp_path)
+    assert len(x509.load_pem_x509_certificates((tmp_path / "ca.pem").read_bytes())) == 2
+
+
+def test_a_rotation_that_was_cut_short_can_still_issue(tmp_path: Path) -> None:
+    create_authority(tmp_path)
+    key = (tmp_path / "ca.key").read_bytes()
+    rotate(tmp_path)
+    (tmp_path / "ca.key").write_bytes(key)  # the new one was never written
+    made = x509.load_pem_x509_certificate(issue(tmp_path, "a", "here").certificate.read_bytes())
+    _, before = x509.load_pem_x509_certificates((tmp_path / "ca.pem").read_bytes())
+    made.verify_directly_issued_by(before)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -103,6 +125,7 @@ def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:
         create_authority(tmp_path / "file" / "ca")
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(st.binary(max_size=1000), st.binary(max_size=1000))
 def test_a_file_is_written_whole_and_leaves_nothing_beside_it(
     tmp_path_factory: pytest.TempPathFactory, old: bytes, new: bytes
