@@ -108,10 +108,20 @@ class Topology(Section):
         return next((s.nodes[0].name for s in self.sites if s.name == site), None)
 
 
+class LinkFacts(Section):
+    """What the operator knows about the links to a peer."""
+
+    peer: Name = Field(description="a node, or a site for all of its nodes; an entry for the node goes first")
+    mode: Literal["auto", "datacenter", "hybrid", "internet"] = Field("auto", description="auto: as measured")
+    capacity_mbit: float = Field(0.0, ge=0, description="what the line can carry, Mbit/s; 0: as measured")
+
+
 class Transport(Section):
     """AMST: streams between two nodes."""
 
-    streams: int = Field(4, ge=1, le=256, description="TLS connections per session until the predictor says otherwise")
+    streams: int = Field(4, ge=1, le=256, description="TLS connections per session to begin with")
+    streams_max: int = Field(256, ge=1, le=256, description="no more than these, however much they would carry")
+    links: list[LinkFacts] = Field(default_factory=list, description="what is known about links beforehand")
     frame_bytes: int = Field(32768, ge=1024, le=262144, description="payload of one data frame at most")
     channel_window_bytes: int = Field(
         4 << 20, ge=1 << 17, le=1 << 30, description="bytes of one channel that the receiver holds at first"
@@ -127,13 +137,19 @@ class Transport(Section):
         5.0, gt=0, description="a connection silent for so long is closed and its frames resent"
     )
     resume_s: float = Field(120.0, gt=0, description="a session without any connection is kept for so long")
-    congestion: Literal["auto", "bbr", "cubic"] = Field("auto", description="auto: bbr where the kernel has it")
+    congestion: Literal["auto", "bbr", "cubic"] = Field(
+        "auto", description="auto: bbr where the kernel has it, and cubic in a datacenter"
+    )
     max_bytes_per_s: int = Field(0, ge=0, description="cap for this node's outgoing data; 0: none")
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
         if self.dead_after_s < 3 * self.heartbeat_s:
             raise Misfit("must be at least 3 × heartbeat_s, or a single late ping closes a stream", "dead_after_s")
+        if self.streams > self.streams_max:
+            raise Misfit("must be at least `streams`", "streams_max")
+        if self.channel_window_max_bytes < self.channel_window_bytes:
+            raise Misfit("must be at least channel_window_bytes", "channel_window_max_bytes")
         if self.resume_s <= self.dead_after_s:
             raise Misfit("must be greater than dead_after_s, or no session ever resumes", "resume_s")
         return self

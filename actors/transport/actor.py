@@ -23,6 +23,7 @@ from actors.transport.messages import (
     LinkStates,
     PeerAnswer,
     PeerCall,
+    SetMode,
     Tag,
 )
 
@@ -112,6 +113,12 @@ class TransportStreams(Service):
     async def links(self, caller: Caller, request: LinksQuery) -> LinkStates:  # noqa: ARG002
         """How every link stands, with its samples."""
         return LinkStates(links=self._hub.links(request.after))
+
+    @exposed()
+    async def set_mode(self, caller: Caller, request: SetMode) -> LinkState:  # noqa: ARG002
+        """Force the mode of a link, or let measurements decide again."""
+        await self._started()
+        return self._hub.set_mode(request.peer, None if request.mode == "auto" else request.mode)
 
     @exposed()
     async def peer_call(self, caller: Caller, request: PeerCall) -> PeerAnswer:  # noqa: ARG002

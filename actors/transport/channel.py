@@ -14,6 +14,7 @@ from actors.transport.frames import CLOSED, HEADER_BYTES, Frame, FrameType
 FRAMES_AHEAD_MAX = 8192
 """Unacknowledged frames of one channel at most, whatever their size: bounds what the receiver holds out of order."""
 
+STOLEN_FRAMES_MAX = 64
 WINDOW_TRIPS = 4
 WINDOW_LEAST_BYTES = 1 << 20
 
@@ -46,12 +47,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Item(msgspec.Struct):
-    """One sequenced frame to send; `connection` carried it last."""
+    """One sequenced frame to send; `connection` carried it last, from `sent_s` on; `again`: it waits to be resent."""
 
     type: FrameType
     flags: int
     payload: bytes
     connection: int = -1
+    sent_s: float = 0.0
+    again: bool = False
 
 
 class SendSide:
@@ -105,11 +108,9 @@ class SendSide:
             self.ended = True
             self._queue.append(_Item(FrameType.END, CLOSED if closed else 0, b""))
 
-    def sendable(self) -> bool:
-        """True if a frame may go now."""
-        while self._lost and self._lost[0] not in self._unacked:
-            heapq.heappop(self._lost)
-        if self._lost:
+    def sendable(self, connection: int) -> bool:
+        """True if a frame may go over `connection` now."""
+        if self._lost_before(connection):
             return True
         if not self._queue or len(self._unacked) >= FRAMES_AHEAD_MAX:
             return False
@@ -117,24 +118,30 @@ class SendSide:
         within_credit = self._sent_offset + length <= self._credit_offset
         return within_credit and self.unacked_bytes + length <= self._limits.window_max_bytes
 
-    def take(self, channel: int, connection: int) -> tuple[Frame, bool]:
+    def take(self, channel: int, connection: int, now_s: float) -> tuple[Frame, bool]:
         """The next frame, given to `connection`, and whether it was sent before. Only when `sendable`."""
-        if self._lost:
+        again = self._lost_before(connection)
+        if again:
             seq = heapq.heappop(self._lost)
             item = self._unacked[seq]
-            item.connection = connection
-            return Frame(item.type, channel, seq, item.flags, item.payload), True
-        item = self._queue.popleft()
-        item.connection = connection
-        seq = self._next_seq
-        self._next_seq += 1
-        self._unacked[seq] = item
-        if item.type is FrameType.DATA:
-            length = len(item.payload)
-            self.queued_bytes -= length
-            self.unacked_bytes += length
-            self._sent_offset += length
-        return Frame(item.type, channel, seq, item.flags, item.payload), False
+            item.again = False
+        else:
+            item, seq = self._queue.popleft(), self._next_seq
+            self._next_seq += 1
+            self._unacked[seq] = item
+            if item.type is FrameType.DATA:
+                length = len(item.payload)
+                self.queued_bytes -= length
+                self.unacked_bytes += length
+                self._sent_offset += length
+        item.connection, item.sent_s = connection, now_s
+        return Frame(item.type, channel, seq, item.flags, item.payload), again
+
+    def _lost_before(self, connection: int) -> bool:
+        """True if a frame waits to be sent again that `connection` does not have under way itself."""
+        while self._lost and self._lost[0] not in self._unacked:
+            heapq.heappop(self._lost)
+        return bool(self._lost) and self._unacked[self._lost[0]].connection != connection
 
     def acknowledge(self, seq: int, credit_offset: int) -> None:
         """Frames before `seq` have arrived; bytes before `credit_offset` may be sent.
@@ -161,16 +168,44 @@ class SendSide:
         """Send again what only `connection` carried."""
         for seq, item in self._unacked.items():
             if item.connection == connection:
+                self._send_again(seq, item)
                 item.connection = -1
-                heapq.heappush(self._lost, seq)
+
+    def carried_by(self, connection: int) -> bool:
+        """True if something that `connection` carried last is unacknowledged."""
+        return any(item.connection == connection for item in self._unacked.values())
+
+    def steal(self, now_s: float, overdue_s: float) -> bool:
+        """Let other connections send what all others wait for, if it has been under way for `overdue_s` on one.
+
+        That one has stalled: with the oldest frame goes what else it has had for so long, a part of it at a time.
+        The receiver drops whatever comes twice. True if something is to be sent again.
+        """
+        if not self._unacked:
+            return False
+        oldest = next(iter(self._unacked.values()))
+        if oldest.again or now_s - oldest.sent_s < overdue_s:
+            return False
+        left = STOLEN_FRAMES_MAX
+        for seq, item in self._unacked.items():
+            if item.connection == oldest.connection and not item.again and now_s - item.sent_s >= overdue_s:
+                self._send_again(seq, item)
+                left -= 1
+                if not left:
+                    break
+        return True
+
+    def _send_again(self, seq: int, item: _Item) -> None:
+        if not item.again:
+            item.again = True
+            heapq.heappush(self._lost, seq)
 
     def resend_end(self) -> None:
         """Send the END again: its acknowledgement may have been lost with a connection that did not carry the END."""
         assert self.only_end_unacked
         seq, item = next(iter(self._unacked.items()))
-        if item.connection != -1:
-            item.connection = -1
-            heapq.heappush(self._lost, seq)
+        self._send_again(seq, item)
+        item.connection = -1
 
 
 class ReceiveSide:

@@ -13,7 +13,7 @@ from typing import Protocol
 from actors.errors import StreamCorrupt
 from actors.transport.frames import Frame, FrameParser, encode
 from actors.transport.link_meter import TcpCounters
-from actors.transport.sockets import limit_unsent, reason_of, tcp_counters
+from actors.transport.sockets import limit_unsent, reason_of, set_congestion, tcp_counters
 
 _READS_PER_TURN = 16
 _WRITES_PER_TURN = 16
@@ -60,6 +60,9 @@ class Connection:
         self._urgent: deque[Frame] = deque()
         self._outgoing = memoryview(b"")
         self.waits_for_network = False
+        self.retires = False
+        """True once it takes no more frames of channels, until what it carried has arrived."""
+        self.rate_bytes_per_s = 0.0
         self.is_open = True
         self.heard_at = self._loop.time()
         self.last_counters = TcpCounters()
@@ -88,9 +91,14 @@ class Connection:
     def adapt(self, period_s: float, unsent_most_bytes: int) -> None:
         """Adapt what the kernel may hold unsent to the rate of the last `period_s`."""
         acked_bytes = self.counters().acked_bytes
+        self.rate_bytes_per_s = (acked_bytes - self._adapted_bytes) / period_s
         if self.is_open:
-            limit_unsent(self._tls, (acked_bytes - self._adapted_bytes) / period_s, unsent_most_bytes)
+            limit_unsent(self._tls, self.rate_bytes_per_s, unsent_most_bytes)
         self._adapted_bytes = acked_bytes
+
+    def use_congestion(self, name: str) -> str:
+        """Have the kernel control congestion in another way from now on; gives what it uses."""
+        return set_congestion(self._tls, name) if self.is_open else name
 
     def counters(self) -> TcpCounters:
         """The kernel's counters of this connection."""

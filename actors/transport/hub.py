@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from actors.calls.messages import Caller
-from actors.config.schema import Config
+from actors.config.schema import Config, Transport
 from actors.errors import BadRequest, LinkDown, NodeUnknown, PeerRefused, StreamCorrupt
 from actors.transport.bucket import TokenBucket
 from actors.transport.calls import Dispatch, PeerCalls
@@ -17,9 +17,11 @@ from actors.transport.dialer import Dialer
 from actors.transport.forwards import Forwards
 from actors.transport.handshake import Hello, Refusal, Refuse
 from actors.transport.link_meter import LinkMeter
-from actors.transport.messages import Expose, Forward, LinkState, PeerCall
+from actors.transport.messages import Expose, Forward, LinkSample, LinkState, PeerCall
+from actors.transport.modes import Mode, Switch
 from actors.transport.peer_session import PeerSession
 from actors.transport.server import Server
+from actors.transport.steering import Steering
 
 log = structlog.get_logger()
 CONNECT_S = 10.0
@@ -33,9 +35,10 @@ _CREDENTIALS_S = 2.0
 class _Peer:
     """What is kept of one peer over its sessions."""
 
-    def __init__(self, site: str) -> None:
+    def __init__(self, settings: Transport, peer: str, site: str) -> None:
         self.site = site
         self.meter = LinkMeter()
+        self.steering = Steering(settings, peer, site)
         self.sessions: list[PeerSession] = []
         self.calls: dict[bytes, PeerCalls] = {}
         self.beginning: asyncio.Task[None] | None = None
@@ -66,7 +69,7 @@ class Hub:
         self._server = Server(config, credentials, self._admit)
         self.forwards = Forwards(self.session_to)
         self._peers = {
-            member.name: _Peer(site.name)
+            member.name: _Peer(config.transport, member.name, site.name)
             for site in config.topology.sites
             for member in site.nodes
             if member.name != self._node
@@ -132,15 +135,23 @@ class Hub:
             )
         session = await self.session_to(peer, CONNECT_S)
         if streams:
-            session.want_streams(streams)
-            if not session.initiator:
-                await self._peers[peer].calls[session.id].want_streams(streams)
+            await self._want_streams(peer, session, self._peers[peer].steering.start_from(streams))
         try:
             async with asyncio.timeout(_STREAMS_S):
                 while session.is_up and len(session.connections) != session.streams_wanted:
                     await session.change()
         except TimeoutError:
             log.info("fewer streams than wanted", peer=peer, streams=len(session.connections))
+        return self._state(peer, after=time.time())
+
+    def set_mode(self, peer: str, mode: Mode | None) -> LinkState:
+        """Force the mode of a link, or (None) let measurements decide again.
+
+        Raises:
+            NodeUnknown: no such peer in the topology.
+        """
+        entry = self._peer(peer)
+        self._switched(peer, entry, entry.steering.force(mode, time.time()))
         return self._state(peer, after=time.time())
 
     async def call(self, order: PeerCall) -> bytes:
@@ -245,6 +256,9 @@ class Hub:
         calls = PeerCalls(
             live.control, self._node, caller, self._dispatch, lambda n: live.want_streams(max(1, min(n, _STREAMS_MAX)))
         )
+        live.use_congestion(entry.steering.rules.congestion)
+        if initiator:
+            live.want_streams(entry.steering.streams)
         entry.sessions.append(live)
         entry.calls[session] = calls
         self._run(self._dialer.keep(live))
@@ -272,10 +286,31 @@ class Hub:
         fresh_s = 2 * self._config.transport.heartbeat_s
         while True:
             await asyncio.sleep(_SAMPLE_S)
-            for entry in self._peers.values():
+            for peer, entry in self._peers.items():
                 if entry.sessions:
                     connections = [c for session in entry.sessions for c in session.connections.values()]
-                    entry.meter.tick(time.time(), loop.time(), connections, fresh_s)
+                    used = entry.sessions[0].congestion
+                    sample = entry.meter.tick(time.time(), loop.time(), connections, fresh_s, used)
+                    await self._steer(peer, entry, sample)
+
+    async def _steer(self, peer: str, entry: _Peer, sample: LinkSample) -> None:
+        self._switched(peer, entry, entry.steering.tick(sample))
+        session = entry.session()
+        if session is not None and session.is_up and session.streams_wanted != entry.steering.streams:
+            await self._want_streams(peer, session, entry.steering.streams)
+
+    async def _want_streams(self, peer: str, session: PeerSession, streams: int) -> None:
+        session.want_streams(streams)
+        if not session.initiator:
+            await self._peers[peer].calls[session.id].want_streams(streams)
+
+    @staticmethod
+    def _switched(peer: str, entry: _Peer, switch: Switch | None) -> None:
+        """Have a new mode take effect on everything that runs."""
+        if switch is not None:
+            log.info("link mode", peer=peer, before=switch.before, after=switch.after, reason=switch.reason)
+            for session in entry.sessions:
+                session.use_congestion(entry.steering.rules.congestion)
 
     async def _renew(self) -> None:
         """Take up credentials whose files have changed, and renew the connections that were made with the old ones."""
@@ -305,6 +340,13 @@ class Hub:
             in_flight_bytes=sum(s.in_flight_bytes for s in entry.sessions),
             tls_groups=sorted({c.group or "unknown" for c in connections}),
             tls_resumed=sum(c.resumed for c in connections),
+            mode=entry.steering.detector.mode,
+            mode_forced=entry.steering.detector.forced is not None,
+            mode_switches=entry.steering.switches_total,
+            switches=list(entry.steering.switches),
+            capacity_bytes_per_s=entry.steering.detector.capacity_bytes_per_s,
+            capacity_source=entry.steering.detector.capacity_source,
+            congestion=session.congestion if session else "",
             samples=entry.meter.samples(after),
         )
 

@@ -14,11 +14,16 @@ _JITTER_SHARE = 1 / 16
 
 
 class TcpCounters(msgspec.Struct, frozen=True):
-    """What the kernel counted for one connection, TLS and retransmissions included; bytes, and segments sent again."""
+    """What the kernel counted for one connection, TLS and retransmissions included; bytes, and segments sent (again).
+
+    `rtt_s`: its smoothed round trip, which leaves out what our own data wait before they are sent; 0: unknown.
+    """
 
     sent_bytes: int = 0
     acked_bytes: int = 0
     retransmits: int = 0
+    segments: int = 0
+    rtt_s: float = 0.0
 
 
 class Metered(Protocol):
@@ -38,6 +43,7 @@ class LinkMeter:
         self._samples: deque[LinkSample] = deque(maxlen=SAMPLES_KEPT)
         self._sent_bytes = 0
         self._acked_bytes = 0
+        self._segments = 0
         self._retransmits = 0
         self._waits_since: float | None = None
         self._waited_s = 0.0
@@ -57,13 +63,17 @@ class LinkMeter:
             self._waited_s += now_s - self._waits_since
             self._waits_since = None
 
-    def tick(self, at: float, now_s: float, connections: Iterable[Metered], fresh_s: float) -> LinkSample:
+    def tick(
+        self, at: float, now_s: float, connections: Iterable[Metered], fresh_s: float, congestion: str = ""
+    ) -> LinkSample:
         """Close a second: `at` Unix time, `now_s` loop time; round trips older than `fresh_s` no longer count."""
         trips: list[float] = []
         for connection in connections:
             self._count(connection)
             if connection.round_trips and now_s - connection.round_trips[-1][0] <= fresh_s:
                 trips.append(connection.round_trips[-1][1])
+                if connection.last_counters.rtt_s:
+                    trips.append(connection.last_counters.rtt_s)
         # The least of all connections: the others' pings waited behind their own data.
         trip_s = min(trips, default=0.0)
         if trips and self._last_trip_s is not None:
@@ -77,8 +87,10 @@ class LinkMeter:
             acked_bytes=self._acked_bytes,
             busy_share=self._busy_share(now_s),
             retransmits=self._retransmits,
+            loss=round(min(1.0, self._retransmits / self._segments), 6) if self._segments else 0.0,
+            congestion=congestion,
         )
-        self._sent_bytes = self._acked_bytes = self._retransmits = 0
+        self._sent_bytes = self._acked_bytes = self._segments = self._retransmits = 0
         self._samples.append(sample)
         return sample
 
@@ -91,6 +103,7 @@ class LinkMeter:
         connection.last_counters = now
         self._sent_bytes += max(0, now.sent_bytes - last.sent_bytes)
         self._acked_bytes += max(0, now.acked_bytes - last.acked_bytes)
+        self._segments += max(0, now.segments - last.segments)
         self._retransmits += max(0, now.retransmits - last.retransmits)
 
     def _busy_share(self, now_s: float) -> float:

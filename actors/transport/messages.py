@@ -1,6 +1,10 @@
 """Requests and answers of the transport actor (AMST). Times in seconds, rates in bytes per second unless named."""
 
+from typing import Literal
+
 import msgspec
+
+from actors.transport.modes import CapacitySource, Mode, Switch
 
 
 class Forward(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +42,13 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 0
 
 
+class SetMode(msgspec.Struct, frozen=True, kw_only=True):
+    """Force the mode of the link to `peer`; ``auto``: as measured again."""
+
+    peer: str
+    mode: Literal["auto", "datacenter", "hybrid", "internet"]
+
+
 class PeerCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call to `service` of `peer` (node name) over the control stream; `body` is msgpack, answered by a `Reply`."""
 
@@ -59,7 +70,8 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
 
     `at`: Unix time. `sent_bytes` and `acked_bytes` are counts of that second, wire overhead included; `busy_share` is
     the part of the second in which data waited for the link (only then is acked a measure of capacity). `rtt_ms` is
-    NaN-free: 0 when nothing came back.
+    NaN-free: 0 when nothing came back. `loss` is the share of segments that were sent again. `congestion` is how the
+    connections control it.
     """
 
     at: float
@@ -69,6 +81,8 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
     acked_bytes: int
     busy_share: float
     retransmits: int
+    loss: float = 0.0
+    congestion: str = ""
 
 
 class LinkState(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +90,8 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
 
     `in_flight_bytes`: sent and not yet acknowledged; after a cut at most these are sent again. `tls_groups`: the key
     agreements of its connections; only hybrid ones, with MLKEM in their name, withstand a quantum computer.
-    `tls_resumed`: how many connections were made with a ticket of an earlier one.
+    `tls_resumed`: how many connections were made with a ticket of an earlier one. `mode_switches` counts since the
+    transport started, `switches` are the latest. `capacity_bytes_per_s` is 0 while it is unknown.
     """
 
     node: str
@@ -91,6 +106,13 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     in_flight_bytes: int = 0
     tls_groups: list[str] = []
     tls_resumed: int = 0
+    mode: Mode = "hybrid"
+    mode_forced: bool = False
+    mode_switches: int = 0
+    switches: list[Switch] = []
+    capacity_bytes_per_s: float = 0.0
+    capacity_source: CapacitySource = "unknown"
+    congestion: str = ""
     samples: list[LinkSample] = []
 
 

@@ -20,6 +20,8 @@ from actors.transport.session import CONTROL, Opened, Readable, SessionEngine, W
 
 log = structlog.get_logger()
 _ADAPT_S = 0.2
+_OVERDUE_LEAST_S = 0.3
+_OVERDUE_TRIPS = 5
 _SURPLUS = "fewer streams are wanted"
 _RENEWED = "this node has a new certificate"
 OnChannel = Callable[["PeerSession", ChannelStream, str], None]
@@ -80,6 +82,9 @@ class PeerSession:
         self._down_since = self._loop.time()
         self._watchers: list[asyncio.Future[None]] = []
         self._to_replace = 0
+        self._congestion = ""
+        self.congestion = ""
+        """How the kernel controls congestion on the latest connection."""
         self.reconnects = 0
         self.control = self._stream(CONTROL)
         self._tasks = [self._loop.create_task(self._beat()), self._loop.create_task(self._adapt())]
@@ -111,6 +116,8 @@ class PeerSession:
             self.reconnects += 1
         self.notify()
         self.pressure_changed()
+        if self._congestion:
+            self.congestion = connection.use_congestion(self._congestion)
         connection.start()
         log.info("stream up", peer=self.peer, streams=len(self.connections))
 
@@ -121,11 +128,12 @@ class PeerSession:
         return stream
 
     def want_streams(self, streams: int) -> None:
-        """Have `streams` connections from now on. Frames that only a surplus one carried go over the others."""
+        """Have `streams` connections from now on; the slowest go, once what they carry has arrived."""
         self.streams_wanted = streams
         if self.initiator:
-            for connection in list(self.connections.values())[streams:]:
-                connection.close(_SURPLUS)
+            ranked = sorted(self.connections.values(), key=lambda each: each.rate_bytes_per_s, reverse=True)
+            for rank, connection in enumerate(ranked):
+                connection.retires = rank >= streams
         self.notify()
 
     async def renew(self, current: Container[ssl.SSLContext]) -> None:
@@ -143,6 +151,11 @@ class PeerSession:
                 async with asyncio.timeout(self._settings.dead_after_s):
                     while not self.is_over and len(self.connections) < streams:
                         await self.change()
+    def use_congestion(self, name: str) -> None:
+        """Have the kernel control congestion in another way, also on connections to come."""
+        self._congestion = name
+        for connection in self.connections.values():
+            self.congestion = connection.use_congestion(name)
 
     async def change(self) -> None:
         """Wait until a connection comes or goes, the wanted number changes, or the session ends."""
@@ -173,10 +186,11 @@ class PeerSession:
 
     def next_frame(self, connection: Connection) -> Frame | None:
         """What `connection` sends next."""
-        if self.is_over:
+        if self.is_over or connection.retires:
             return None
-        wait_s = self._bucket.wait_s(self._loop.time())
-        frame = self._engine.next_frame(connection.number, bulk=not wait_s)
+        now = self._loop.time()
+        wait_s = self._bucket.wait_s(now)
+        frame = self._engine.next_frame(connection.number, bulk=not wait_s, now_s=now)
         if frame is not None:
             self._bucket.spend(HEADER_BYTES + len(frame.payload))
             self._dispatch()
@@ -281,7 +295,11 @@ class PeerSession:
             now = self._loop.time()
             for connection in list(self.connections.values()):
                 connection.adapt(now - then, self._settings.notsent_lowat_bytes)
+                if connection.retires and not self._engine.carried_by(connection.number):
+                    connection.close(_SURPLUS)
             self._engine.fit_windows(now - then, self.round_trip_s or _ADAPT_S)
+            if len(self.connections) > 1:
+                self._engine.steal(now, max(_OVERDUE_LEAST_S, _OVERDUE_TRIPS * self.round_trip_s))
             self.nudge()
             then = now
 

@@ -184,15 +184,26 @@ class SessionEngine:
                 entry.send.resend_end()
             self._acks[channel] = None
 
-    def next_frame(self, connection: int, *, bulk: bool = True) -> Frame | None:
+    def carried_by(self, connection: int) -> bool:
+        """True if something that `connection` carried last is unacknowledged."""
+        return any(entry.send.carried_by(connection) for entry in self._channels.values())
+
+    def steal(self, now_s: float, overdue_s: float) -> bool:
+        """Send again, over other connections, what has been under way for `overdue_s`; see `SendSide.steal`."""
+        stolen = 0
+        for entry in self._channels.values():
+            stolen += entry.send.steal(now_s, overdue_s)
+        return bool(stolen)
+
+    def next_frame(self, connection: int, *, bulk: bool = True, now_s: float = 0.0) -> Frame | None:
         """What `connection` should carry next, or None; `bulk` false leaves out guest memory and disks."""
         frame = self._next_small()
         if frame is None:
-            channel = self._scheduler.pick(self._sendable, bulk=bulk)
+            channel = self._scheduler.pick(lambda each: self._channels[each].send.sendable(connection), bulk=bulk)
             if channel is None:
                 return None
             entry = self._channels[channel]
-            frame, again = entry.send.take(channel, connection)
+            frame, again = entry.send.take(channel, connection, now_s)
             if again:
                 self.resent_bytes += HEADER_BYTES + len(frame.payload)
             if entry.wants_room and entry.send.room_bytes:
@@ -236,9 +247,6 @@ class SessionEngine:
             if channel in self._acks:  # the END's acknowledgement has not left yet: GONE says it too
                 self._gone[channel] = None
             self._drop(channel)
-
-    def _sendable(self, channel: int) -> bool:
-        return self._channels[channel].send.sendable()
 
     def _next_small(self) -> Frame | None:
         """Frames about channels, before frames of channels."""

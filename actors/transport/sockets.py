@@ -20,10 +20,10 @@ _HELLO_PEEK_BYTES = 512
 
 # include/uapi/linux/tcp.h and netinet/tcp.h; Python 3.11 does not name them all.
 _TCP_NOTSENT_LOWAT = 25
-# struct tcp_info: flag "delivery rate limited by us" in bit 0 at 7, total_retrans at 100, bytes_acked at 120,
-# delivery_rate at 160, bytes_sent at 200 (Linux 4.19 and later).
+# struct tcp_info: rtt in microseconds at 68, total_retrans at 100, bytes_acked at 120, data_segs_out at 156,
+# bytes_sent at 200 (Linux 4.19 and later).
 _TCP_INFO_BYTES = 208
-_TOTAL_RETRANS = struct.Struct("=I")
+_NUMBER = struct.Struct("=I")
 _COUNTER = struct.Struct("=Q")
 
 _UNSENT_S = 0.04
@@ -36,13 +36,16 @@ def tune(connection: socket.socket, settings: Transport) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     limit_unsent(connection, 0, settings.notsent_lowat_bytes)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.dead_after_s * 1000))
-    wanted = ("bbr", "cubic") if settings.congestion == "auto" else (settings.congestion,)
-    for name in wanted:
-        try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
-        except OSError:  # not built, or not allowed: the next one, or the kernel's own default
-            continue
-        return
+    set_congestion(connection, "bbr" if settings.congestion == "auto" else settings.congestion)
+
+
+def set_congestion(connection: socket.socket, name: str) -> str:
+    """Control congestion by `name`, or cubic where the kernel has no such (or does not let us); what is used then."""
+    for each in (name, "cubic"):
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, each.encode())
+            return each
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
 def tcp_counters(connection: socket.socket) -> TcpCounters:
@@ -56,7 +59,9 @@ def tcp_counters(connection: socket.socket) -> TcpCounters:
     return TcpCounters(
         sent_bytes=_COUNTER.unpack_from(info, 200)[0],
         acked_bytes=_COUNTER.unpack_from(info, 120)[0],
-        retransmits=_TOTAL_RETRANS.unpack_from(info, 100)[0],
+        segments=_NUMBER.unpack_from(info, 156)[0],
+        retransmits=_NUMBER.unpack_from(info, 100)[0],
+        rtt_s=_NUMBER.unpack_from(info, 68)[0] / 1e6,
     )
 
 

@@ -61,6 +61,7 @@ class Simulation:
         bytes_per_channel: written in each direction of each channel, at most.
         reset_share: probability that a side gives a channel up in the middle.
         cut_share: probability per step that some connection is cut.
+        steal_share: probability per step and connection that overdue frames are looked for.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Simulation:
         bytes_per_channel: int = 40000,
         reset_share: float = 0.0,
         cut_share: float = 0.01,
+        steal_share: float = 0.1,
     ) -> None:
         self.random = random.Random(seed)
         self.sides = (Side(initiator=True), Side(initiator=False))
@@ -79,6 +81,8 @@ class Simulation:
         self.to_open = [channels, channels]
         self.reset_share = reset_share
         self.cut_share = cut_share
+        self.steal_share = steal_share
+        self.now_s = 0.0
         self.next_connection = 0
         self.cuts = 0
         self.most_buffered = 0
@@ -96,6 +100,7 @@ class Simulation:
         return quiet and not any(s.engine.resets_pending for s in self.sides)
 
     def step(self) -> None:
+        self.now_s += 1.0
         live = [c for c in self.sides[0].connections if c in self.sides[1].connections]
         if len(live) < 3 and self.random.random() < 0.2:
             self.connect()
@@ -142,9 +147,11 @@ class Simulation:
     def carry(self, end: int, side: Side) -> None:
         for connection in side.connections:
             pipe = self.pipes[connection, end]
+            if len(side.connections) > 1 and self.random.random() < self.steal_share:
+                side.engine.steal(self.now_s, 20.0)
             stuck = pipe.capacity == 0 and self.random.random() < 0.1
             while (len(pipe.frames) < pipe.capacity and self.random.random() < 0.7) or stuck:
-                frame = side.engine.next_frame(connection, bulk=self.random.random() < 0.9)
+                frame = side.engine.next_frame(connection, bulk=self.random.random() < 0.9, now_s=self.now_s)
                 if frame is None:
                     break
                 if stuck:  # written into a connection that is already dead

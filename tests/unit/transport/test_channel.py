@@ -23,8 +23,8 @@ class Flow:
         """Send what the credit of the last period lets; returns what the reader took."""
         sent: list[Frame] = []
         self.send.push(bytes(max(0, 256 * MIB - self.send.queued_bytes)))
-        while self.send.sendable():
-            sent.append(self.send.take(1, 0)[0])
+        while self.send.sendable(0):
+            sent.append(self.send.take(1, 0, 0.0)[0])
         for frame in sent:
             self.receive.accept(frame)
         taken = 0
@@ -91,3 +91,47 @@ def test_credit_never_goes_back_and_is_always_honoured(periods: list[tuple[int, 
     except StreamCorrupt:
         return
     raise AssertionError("more than the credit was taken")
+
+
+def frame_of(send: SendSide, connection: int, now_s: float) -> int:
+    """Number of the frame that `connection` gets."""
+    assert send.sendable(connection)
+    return send.take(1, connection, now_s)[0].seq
+
+
+def test_what_a_stalled_connection_holds_goes_over_another() -> None:
+    send = SendSide(LIMITS)
+    send.push(bytes(6 * 65536))
+    assert [frame_of(send, connection, 0.0) for connection in (7, 8, 7, 8)] == [0, 1, 2, 3]
+    assert not send.steal(0.2, 0.3)
+    assert send.steal(0.4, 0.3)
+    assert frame_of(send, 7, 0.4) == 4  # not what it has itself
+    assert [frame_of(send, 8, 0.4) for _ in range(2)] == [0, 2]
+    assert frame_of(send, 8, 0.4) == 5
+    assert not send.steal(0.5, 0.3), "it has only just been sent again"
+
+
+def test_a_stolen_frame_is_sent_once_more_when_its_new_connection_dies() -> None:
+    send = SendSide(LIMITS)
+    send.push(bytes(65536))
+    frame_of(send, 1, 0.0)
+    send.steal(1.0, 0.3)
+    send.connection_lost(1)
+    assert frame_of(send, 2, 1.0) == 0
+    assert not send.sendable(3)
+    send.connection_lost(2)
+    assert frame_of(send, 3, 1.1) == 0
+    send.acknowledge(1, 4 * MIB)
+    assert not send.carried_by(3)
+
+
+def test_nothing_that_was_acknowledged_is_stolen() -> None:
+    send = SendSide(LIMITS)
+    send.push(bytes(2 * 65536))
+    frame_of(send, 1, 0.0)
+    frame_of(send, 1, 0.9)
+    send.acknowledge(1, 4 * MIB)
+    assert not send.steal(1.0, 0.3)
+    assert send.steal(1.3, 0.3)
+    send.acknowledge(2, 4 * MIB)
+    assert not send.sendable(2)
