@@ -78,6 +78,8 @@ class Link:
         segments = sum(sample.sent_bytes for sample in self._recent) / MSS_BYTES
         resent = sum(max(0, sample.retransmits) for sample in self._recent)
         loss = min(1.0, resent / segments) if segments >= 1 else 0.0
+        if self._recent[-1].congestion == "bbr":  # it does not take loss for congestion
+            loss = 0.0
         # The smallest round trip is the path's own; the others include the queue that the streams themselves fill.
         return streams_for(rate_bytes_per_s, min(rtts_ms) / 1000, loss)
 

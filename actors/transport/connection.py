@@ -13,7 +13,7 @@ from typing import Protocol
 from actors.errors import StreamCorrupt
 from actors.transport.frames import Frame, FrameParser, encode
 from actors.transport.link_meter import TcpCounters
-from actors.transport.sockets import limit_unsent, reason_of, set_congestion, tcp_counters
+from actors.transport.sockets import limit_unsent, reason_of, set_congestion, size_send_buffer, tcp_counters
 
 _READS_PER_TURN = 16
 _WRITES_PER_TURN = 16
@@ -89,11 +89,13 @@ class Connection:
         self.write_on()
 
     def adapt(self, period_s: float, unsent_most_bytes: int) -> None:
-        """Adapt what the kernel may hold unsent to the rate of the last `period_s`."""
-        acked_bytes = self.counters().acked_bytes
+        """Adapt the kernel's buffers to the rate of the last `period_s`."""
+        counters = self.counters()
+        acked_bytes = counters.acked_bytes
         self.rate_bytes_per_s = (acked_bytes - self._adapted_bytes) / period_s
         if self.is_open:
             limit_unsent(self._tls, self.rate_bytes_per_s, unsent_most_bytes)
+            size_send_buffer(self._tls, self.rate_bytes_per_s * counters.rtt_s)
         self._adapted_bytes = acked_bytes
 
     def use_congestion(self, name: str) -> str:

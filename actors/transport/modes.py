@@ -1,8 +1,8 @@
 """Which mode a link is in: datacenter, hybrid or internet. Pure: one call per second.
 
 ``datacenter``: round trip below 10 ms and more than 1 Gbit/s. ``internet``: above 50 ms or less than 1 Gbit/s.
-``hybrid``: between. A capacity that nobody knows (the link never was full, and none is configured) proves nothing: such a
-link is never `datacenter`, and `internet` only by its round trip.
+``hybrid``: between. A capacity that nobody knows (the link never was full, and none is configured) proves nothing: such
+a link is never `datacenter`, and `internet` only by its round trip.
 """
 
 from collections import deque

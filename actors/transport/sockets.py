@@ -27,14 +27,21 @@ _NUMBER = struct.Struct("=I")
 _COUNTER = struct.Struct("=Q")
 
 _UNSENT_S = 0.04
-_UNSENT_LEAST_BYTES = 65536
+_UNSENT_FIRST_BYTES = 131072
+_UNSENT_LEAST_BYTES = 16384
+# The kernel lets a send buffer grow to the end of tcp_wmem by itself, 4 MiB on most machines, and counts its own overhead
+# in it: about half is payload.
+_SELF_SIZED_BYTES = 2 << 20
+_SEND_BUFFER_MOST_BYTES = 64 << 20
+_SO_SNDBUFFORCE = 32
 
 
 def tune(connection: socket.socket, settings: Transport) -> None:
     """Set a TCP socket up for AMST: little unsent data in the kernel, so that urgent frames overtake bulk ones."""
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    limit_unsent(connection, 0, settings.notsent_lowat_bytes)
+    first_bytes = min(_UNSENT_FIRST_BYTES, settings.notsent_lowat_bytes)
+    connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, first_bytes)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.dead_after_s * 1000))
     set_congestion(connection, "bbr" if settings.congestion == "auto" else settings.congestion)
 
@@ -76,6 +83,25 @@ def limit_unsent(connection: socket.socket, rate_bytes_per_s: float, most_bytes:
     least_bytes = min(_UNSENT_LEAST_BYTES, most_bytes)
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, max(least_bytes, min(wanted_bytes, most_bytes)))
+
+
+def size_send_buffer(connection: socket.socket, flight_bytes: float) -> None:
+    """Have room in the kernel for `flight_bytes` (rate × round trip) under way twice over, where it would not grow so far.
+
+    Beyond the kernel's own limits only root may go; without that right it stays at them, and more connections help.
+    """
+    wanted_bytes = min(_SEND_BUFFER_MOST_BYTES, int(2 * flight_bytes))
+    if wanted_bytes <= _SELF_SIZED_BYTES:
+        return
+    try:
+        # The kernel doubles what it is told, for its overhead, and reports the double.
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 2 * wanted_bytes:
+            return
+        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, wanted_bytes)
+    except PermissionError:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wanted_bytes)
+    except OSError:
+        return
 
 
 def reason_of(error: OSError) -> str:

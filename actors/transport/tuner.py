@@ -11,7 +11,7 @@ MEASURE_S = 3
 """Busy seconds that one mean is taken over."""
 SETTLE_S = 2
 """Seconds after a change that are not looked at: connections start slowly."""
-GAIN = 1.05
+GAIN = 1.08
 """More connections must carry this much more."""
 LEAP = 1.3
 """After such a gain the number doubles; after a smaller one it grows by half."""
@@ -78,7 +78,7 @@ class StreamTuner:
         """(connections, goodput) before the trial under way."""
         self._base = 0.0
         self._measured: list[tuple[float, float]] = []
-        self._settle_s = 0
+        self._settle_s = SETTLE_S
         self._patience_s = {1: PATIENCE_S[0], -1: PATIENCE_S[0]}
         self._wait_s = {1: 0, -1: 0}
 
