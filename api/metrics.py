@@ -45,6 +45,11 @@ class Metrics:
         self._rtt = Gauge("novacron_link_rtt_seconds", "Newest round trip time", link, registry=own)
         self._forecast = Gauge("novacron_link_forecast_bytes_per_second", "Goodput expected", link, registry=own)
         self._resent = Gauge("novacron_link_resent_bytes", "Bytes sent again", link, registry=own)
+        self._loss = Gauge("novacron_link_loss_ratio", "Newest share of segments sent again", link, registry=own)
+        self._streams = Gauge("novacron_link_streams", "TLS connections of the link", link, registry=own)
+        self._capacity = Gauge("novacron_link_capacity_bytes_per_second", "What it can carry", link, registry=own)
+        self._mode = Gauge("novacron_link_mode", "1 for the mode that the link is in", [*link, "mode"], registry=own)
+        self._switches = Gauge("novacron_link_mode_switches", "Changes of mode since the start", link, registry=own)
         self._refused = Gauge("novacron_link_refused_peers", "Peers dropped", link, registry=own)
 
     async def render(self) -> tuple[bytes, str]:
@@ -69,7 +74,8 @@ class Metrics:
             self._scrape.set(0)
             return
         self._scrape.set(1)
-        for gauge in (self._jobs, self._free, self._guests, self._link_up, self._rtt, self._forecast):
+        fleeting = (self._jobs, self._free, self._guests, self._link_up, self._rtt, self._loss, self._forecast)
+        for gauge in (*fleeting, self._capacity, self._mode):
             gauge.clear()
         for state, count in Tally(job.state for job in jobs.jobs).items():
             self._jobs.labels(state).set(count)
@@ -81,7 +87,13 @@ class Metrics:
             self._link_up.labels(*ends).set(view.link.state == "up")
             self._resent.labels(*ends).set(view.link.resent_bytes)
             self._refused.labels(*ends).set(view.link.refused_peers)
+            self._streams.labels(*ends).set(view.link.streams)
+            self._mode.labels(*ends, view.link.mode).set(1)
+            self._switches.labels(*ends).set(view.link.mode_switches)
+            if view.link.capacity_bytes_per_s:
+                self._capacity.labels(*ends).set(view.link.capacity_bytes_per_s)
             if view.link.samples:
+                self._loss.labels(*ends).set(view.link.samples[-1].loss)
                 self._rtt.labels(*ends).set(view.link.samples[-1].rtt_ms / 1000)
             if view.forecast is not None:
                 self._forecast.labels(*ends).set(view.forecast.mean)

@@ -243,6 +243,17 @@ class SampleView(View):
     acked_bytes: int
     busy_share: float
     retransmits: int
+    loss: float = Field(0.0, description="share of segments that were sent again")
+    congestion: str = Field("", description="how the connections control congestion")
+
+
+class SwitchView(View):
+    """One change of a link's mode, and why."""
+
+    at: float
+    before: Literal["datacenter", "hybrid", "internet"]
+    after: Literal["datacenter", "hybrid", "internet"]
+    reason: str
 
 
 class LinkStateView(View):
@@ -260,6 +271,13 @@ class LinkStateView(View):
     in_flight_bytes: int = Field(0, description="sent and not yet acknowledged")
     tls_groups: list[str] = Field([], description="key agreements of its connections")
     tls_resumed: int = Field(0, description="connections made with a ticket of an earlier one")
+    mode: Literal["datacenter", "hybrid", "internet"] = "hybrid"
+    mode_forced: bool = False
+    mode_switches: int = Field(0, description="changes of mode since the transport started")
+    switches: list[SwitchView] = Field([], description="the latest of them")
+    capacity_bytes_per_s: float = Field(0.0, description="0: unknown")
+    capacity_source: Literal["configured", "measured", "unknown"] = "unknown"
+    congestion: str = Field("", description="how the latest connection controls congestion")
     samples: list[SampleView] = []
 
 

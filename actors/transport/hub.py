@@ -254,7 +254,7 @@ class Hub:
         )
         caller = Caller(node=peer, site=entry.site, same_site=entry.site == self._config.site.name)
         calls = PeerCalls(
-            live.control, self._node, caller, self._dispatch, lambda n: live.want_streams(max(1, min(n, _STREAMS_MAX)))
+            live.control, self._node, caller, self._dispatch, lambda n: live.want_streams(entry.steering.follow(n))
         )
         live.use_congestion(entry.steering.rules.congestion)
         if initiator:

@@ -151,6 +151,7 @@ class PeerSession:
                 async with asyncio.timeout(self._settings.dead_after_s):
                     while not self.is_over and len(self.connections) < streams:
                         await self.change()
+
     def use_congestion(self, name: str) -> None:
         """Have the kernel control congestion in another way, also on connections to come."""
         self._congestion = name

@@ -29,8 +29,8 @@ _COUNTER = struct.Struct("=Q")
 _UNSENT_S = 0.04
 _UNSENT_FIRST_BYTES = 131072
 _UNSENT_LEAST_BYTES = 16384
-# The kernel lets a send buffer grow to the end of tcp_wmem by itself, 4 MiB on most machines, and counts its own overhead
-# in it: about half is payload.
+# The kernel lets a send buffer grow to the end of tcp_wmem by itself, 4 MiB on most machines, of which its own overhead
+# is about half.
 _SELF_SIZED_BYTES = 2 << 20
 _SEND_BUFFER_MOST_BYTES = 64 << 20
 _SO_SNDBUFFORCE = 32
@@ -86,7 +86,7 @@ def limit_unsent(connection: socket.socket, rate_bytes_per_s: float, most_bytes:
 
 
 def size_send_buffer(connection: socket.socket, flight_bytes: float) -> None:
-    """Have room in the kernel for `flight_bytes` (rate × round trip) under way twice over, where it would not grow so far.
+    """Have room in the kernel for twice `flight_bytes` (rate × round trip), where it would not grow so far by itself.
 
     Beyond the kernel's own limits only root may go; without that right it stays at them, and more connections help.
     """

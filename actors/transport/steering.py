@@ -68,6 +68,11 @@ class Steering:
             self._tuner.hint(streams)
         return self._tuner.streams
 
+    def follow(self, streams: int) -> int:
+        """The peer wants so many connections: begin anew from there, within the mode's bounds."""
+        self._tuner.hint(streams)
+        return self._tuner.streams
+
     def force(self, mode: Mode | None, at: float) -> Switch | None:
         """See `ModeDetector.force`."""
         return self._note(self.detector.force(mode, at))

@@ -40,7 +40,18 @@ def links(context: typer.Context, json: Json = False) -> None:
     if json:
         as_json(found)
         return
-    columns = ["link", "state", "streams", "round trip", "carried", "forecast", "by", "sent again", "refused peers"]
+    columns = [
+        "link",
+        "state",
+        "mode",
+        "streams",
+        "round trip",
+        "carried",
+        "forecast",
+        "by",
+        "sent again",
+        "refused peers",
+    ]
     table(columns, [_link_row(one) for one in found.links], "This site has no links.")
 
 
@@ -50,6 +61,7 @@ def _link_row(view: "LinkView") -> list[str]:
     return [
         f"{link.node} → {link.peer}",
         link.state,
+        f"{link.mode} (forced)" if link.mode_forced else link.mode,
         str(link.streams),
         f"{last.rtt_ms:.1f} ms" if last and last.rtt_ms else "–",
         rate(last.acked_bytes) if last else "–",

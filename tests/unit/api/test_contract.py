@@ -16,6 +16,7 @@ from actors.encoding.messages import LayerCount
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
 from actors.transport import messages as transport
+from actors.transport import modes
 from api import models
 from api.app import create_app
 from api.openapi import PATH, document
@@ -83,6 +84,7 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.LinkList, migration.Links),
         (models.SampleView, transport.LinkSample),
         (models.LinkStateView, transport.LinkState),
+        (models.SwitchView, modes.Switch),
     ],
 )
 def test_views_mirror_the_messages(view: type[BaseModel], struct: type[msgspec.Struct]) -> None:
