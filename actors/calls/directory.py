@@ -8,7 +8,7 @@ import ray
 
 from actors.calls.messages import Address, Caller, Reply
 from actors.config.schema import Topology
-from actors.errors import ActorDown, DeadlineExceeded, NodeUnknown, error_from
+from actors.errors import ActorDown, BodyInvalid, DeadlineExceeded, NodeUnknown, error_from
 from actors.transport.messages import PeerAnswer, PeerCall
 
 NAMESPACE = "novacron"
@@ -73,8 +73,8 @@ class Directory:
             answer = await self._ray(
                 "transport", self.node, "peer_call", msgspec.msgpack.encode(onward), deadline_s + 2.0
             )
-            raw = _decode(answer, PeerAnswer).reply
-        return _decode(raw, response)
+            raw = decode_reply(answer, PeerAnswer).reply
+        return decode_reply(raw, response)
 
     async def _ray(self, service: str, node: str, method: str, body: bytes, deadline_s: float) -> bytes:
         name = actor_name(service, node)
@@ -91,8 +91,17 @@ class Directory:
             raise ActorDown(service=name, reason=str(error).splitlines()[0]) from error
 
 
-def _decode(raw: bytes, response: type[_Response]) -> _Response:
-    reply = msgspec.msgpack.decode(raw, type=Reply)
-    if reply.error:
-        raise error_from(reply.error, reply.fields)
-    return msgspec.msgpack.decode(reply.body, type=response)
+def decode_reply(raw: bytes, response: type[_Response]) -> _Response:
+    """The answer in an encoded `Reply`.
+
+    Raises:
+        NovaCronError: the one that the reply names.
+        BodyInvalid: it is no reply, or of another kind than `response`.
+    """
+    try:
+        reply = msgspec.msgpack.decode(raw, type=Reply)
+        if not reply.error:
+            return msgspec.msgpack.decode(reply.body, type=response)
+    except ValueError as error:  # msgspec's own, or a string that is not UTF-8
+        raise BodyInvalid(detail=f"the answer is no {response.__name__}: {error}") from error
+    raise error_from(reply.error, reply.fields)

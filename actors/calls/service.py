@@ -70,6 +70,6 @@ class Service:
             raise Refused(detail=f"{method} is not open to other sites")
         try:
             request: Any = msgspec.msgpack.decode(body, type=entry.request)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        except ValueError as error:  # msgspec's own, or a string that is not UTF-8
             raise BodyInvalid(detail=f"{method}: {error}") from error
         return await getattr(self, entry.name)(caller, request)

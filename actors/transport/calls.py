@@ -134,7 +134,7 @@ class PeerCalls:
         raw = await self._exactly(length)
         try:
             message: Call | Answer | WantStreams = _decoder.decode(raw)
-        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        except ValueError as error:  # msgspec's own, or a string that is not UTF-8
             raise StreamCorrupt(reason=f"control message: {error}") from error
         return message
 

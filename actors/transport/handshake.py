@@ -76,7 +76,7 @@ def decode_message(frame: Frame, kind: type[_Message]) -> _Message:
         raise StreamCorrupt(reason=f"{frame.type.name} frame where {_KINDS[kind].name} was due")
     try:
         message = msgspec.msgpack.decode(frame.payload, type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except ValueError as error:  # msgspec's own, or a string that is not UTF-8
         raise StreamCorrupt(reason=f"{kind.__name__}: {error}") from error
     if isinstance(message, Hello) and len(message.session) != SESSION_BYTES:
         raise StreamCorrupt(reason=f"session id of {len(message.session)} bytes")

@@ -13,7 +13,7 @@ from actors.errors import LinkDown, PeerRefused
 from actors.security.authority import create_authority, issue
 from actors.transport import handshake, server
 from actors.transport.credentials import Credentials
-from actors.transport.frames import VERSION, Frame, FrameParser, FrameType, encode
+from actors.transport.frames import HEADER_BYTES, VERSION, Frame, FrameParser, FrameType, encode
 from actors.transport.handshake import Hello, Refuse, decode_message, encode_message
 from actors.transport.hub import Hub
 from actors.transport.sockets import tls_handshake, tls_receive, tls_send
@@ -153,6 +153,16 @@ async def test_an_identity_that_does_not_fit_is_refused_with_the_reason(lab: Lab
         assert frame is not None
         assert reason in decode_message(frame, Refuse).reason
         assert refused(b) == 1
+
+
+async def test_a_hello_that_is_not_utf8_is_refused_and_counted(lab: Lab) -> None:
+    b = lab.hub("b")
+    async with running(b):
+        tls = await tls_to(lab, credentials_of(lab, "a"))
+        payload = encode_message(hello())[HEADER_BYTES:].replace(b"\xa1a", b"\xa1\xff")
+        await tls_send(tls, encode(Frame(FrameType.HELLO, payload=payload)))
+        assert await answer(tls) is None
+        await until(lambda: refused(b) == 1)
 
 
 async def test_a_node_outside_the_topology_is_refused(lab: Lab) -> None:

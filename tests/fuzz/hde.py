@@ -1,0 +1,217 @@
+"""Targets of HDE: QEMU's stream in the parser, through encoder and decoder, and damaged encodings in the decoder."""
+
+import functools
+import itertools
+
+import numpy as np
+import xxhash
+
+from actors.encoding import records as rec
+from actors.encoding.decoder import Decoder
+from actors.encoding.encoder import Settings
+from actors.encoding.format import BATCH_HEADER_BYTES, OPENING_HEAD_BYTES, BatchHeader, Opening
+from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
+from actors.errors import StreamCorrupt
+from tests.fuzz.target import Script, Target
+from tests.unit.encoding import kit
+
+_MEMORY_MOST_BYTES = 32 << 20
+_CACHE_MIB = 8
+_CHECKSUM_BYTES = 8
+
+
+def _stream(script: Script) -> bytes:
+    """A stream of QEMU's kind that the script tells record by record, sound or not."""
+    out = [kit.FILE_HEADER]
+    while script.goes_on:
+        step = script.number()
+        address = (script.number() % 8) << 12
+        match step % 12:
+            case 0:
+                out.append(kit.section(1, kit.block_list(("pc.ram", 8 << 12), ("vga", 4096))))
+            case 1:
+                out.append(b"\2\0\0\0\2" + kit.page(address, _body(script), "pc.ram"))
+            case 2 | 3 | 4:
+                out.append(kit.page(address, _body(script)))
+            case 5:
+                out.append(kit.zero(address, script.number() & 1))
+            case 6:
+                out.append(kit.xbzrle(address, script.take(script.number())))
+            case 7:
+                out.append(kit.EOS + b"\x7e\0\0\0\2")
+            case 8:
+                out.append(kit.section(4, script.take(script.number()), section_id=9, name="cpu"))
+            case 9:
+                out.append((kit.CONFIGURATION, kit.SWITCHOVER, kit.DESCRIPTION, kit.EOS)[script.number() & 3])
+            case 10:
+                out.append(kit.page(address, _body(script))[: script.number(2)])
+            case _:
+                out.append(script.take(script.number()))
+    return b"".join(out)
+
+
+def _body(script: Script) -> bytes:
+    """A page: one byte all over, and a few words changed."""
+    body = bytearray(script.take(1).ljust(1, b"\1") * 4096)
+    for _ in range(script.number() % 4):
+        at = script.number(2) % 4089
+        body[at : at + 8] = script.take(8).ljust(8, b"\0")
+    return bytes(body)
+
+
+def parser(data: bytes) -> None:
+    """Any bytes, and any records, in any pieces: the parser moves on and finds only what is there."""
+    script = Script(data)
+    raw, piece_bytes = script.number() & 1, 1 + script.number(2)
+    stream = script.rest() if raw else _stream(script)
+    piece_bytes = max(piece_bytes, len(stream) // 64)
+    machine = StreamParser()
+    rest, base = b"", 0
+    for start in range(0, len(stream), piece_bytes):
+        rest += stream[start : start + piece_bytes]
+        found = rec.Records(len(rest))
+        done = machine.parse(np.frombuffer(rest, np.uint8).copy(), len(rest), found)
+        assert 0 <= len(rest) - done <= UNPARSED_MAX_BYTES, "it holds too much"
+        offsets = found.offsets[: found.count].tolist()
+        assert all(0 <= offset < done for offset in offsets), "found beyond what is done with"
+        assert all(a < b for a, b in itertools.pairwise(offsets)), "found out of order"
+        rest, base = rest[done:], base + done
+    assert base + len(rest) == len(stream)
+
+
+def _script_seeds() -> list[bytes]:
+    page = bytes([2, 1, 7, 1, 40, 0]) + b"changed!"
+    start = bytes([0, 0, 1, 0, 3, 0])
+    ram = start + page + bytes([5, 2, 0, 5, 3, 1, 2, 4, 7, 0, 2, 1, 8, 0]) + page + bytes([7, 0])
+    rest = bytes([8, 0, 20]) + bytes(range(20)) + bytes([9, 0, 1, 9, 0, 2, 6, 0, 4, 1, 2, 3, 4, 11, 0, 3, 1, 2, 3])
+    return [
+        b"\0\xff\xff" + ram + rest,
+        b"\0\x10\0" + ram + ram,
+        b"\0\xff\0" + ram[:30] + bytes([10, 0, 9, 0, 200, 0]) + ram,
+    ]
+
+
+def _parser_seeds() -> list[bytes]:
+    return [*_script_seeds(), b"\1\xff\xff" + kit.guest_stream(1, pages=2, rounds=1)]
+
+
+def roundtrip(data: bytes) -> None:
+    """Any stream, any layers, any pieces: what comes out is what went in."""
+    script = Script(data)
+    flags, piece_bytes = script.number(), 64 + script.number(2)
+    layers = Settings(
+        zero=bool(flags & 1),
+        dedupe=bool(flags & 2),
+        delta=bool(flags & 4),
+        zstd=not flags & 8,
+        dedupe_cache_mib=_CACHE_MIB,
+        batch_bytes=65536,
+    )
+    stream = _stream(script)
+    piece_bytes = max(piece_bytes, len(stream) // 64)
+    frames, _ = kit.encoded(kit.pieces(stream, range(0, len(stream), piece_bytes)), layers, flush=bool(flags & 16))
+    assert kit.decoded(frames, _CACHE_MIB) == stream, "another stream came out"
+
+
+def _roundtrip_seeds() -> list[bytes]:
+    return [bytes([flags]) + seed[1:] for flags in (7, 15, 23) for seed in _script_seeds()]
+
+
+def decoder(data: bytes) -> None:
+    """Any bytes: what comes out is what the digest proves, in bounded memory."""
+    machine, digest = Decoder(_CACHE_MIB), xxhash.xxh3_128()
+    try:
+        for start in range(0, len(data), 4096):
+            digest.update(machine.feed(data[start : start + 4096]))
+            assert machine.memory_bytes <= _MEMORY_MOST_BYTES, "memory without bounds"
+        machine.end()
+    except StreamCorrupt:
+        return
+    assert machine.digest == digest.hexdigest(), "bytes that no digest proves"
+
+
+@functools.cache
+def _encodings() -> list[tuple[bytes, bytes, list[tuple[int, int]]]]:
+    """(stream, its encoding, where its checksums lie and from where on they are taken)."""
+    found = []
+    for number, (zstd, flush) in enumerate(itertools.product((False, True), (False, True))):
+        settings = Settings(zstd=zstd, dedupe_cache_mib=_CACHE_MIB, batch_bytes=65536)
+        stream = _stream(Script(_script_seeds()[number % 3][3:]))
+        frames, _ = kit.encoded(kit.pieces(stream, range(0, len(stream), 9000)), settings, flush=flush)
+        found.append((stream, frames, _summed(frames)))
+    return found
+
+
+def _summed(frames: bytes) -> list[tuple[int, int]]:
+    """(start, end) of the opening and of every batch."""
+    view = memoryview(frames)
+    at = Opening.size(view[:OPENING_HEAD_BYTES])
+    opening = Opening.unpack(view[:at], 1 << 20)
+    parts, offset = [(0, at)], 0
+    while at < len(frames):
+        header = BatchHeader.unpack(view[at : at + BATCH_HEADER_BYTES], opening, offset)
+        end = at + BATCH_HEADER_BYTES + header.body_bytes
+        parts.append((at, end))
+        at, offset = end, offset + header.stream_bytes
+    return parts
+
+
+def _seal(frames: bytearray, parts: list[tuple[int, int]]) -> None:
+    """Make every checksum right again, as a peer that lies would."""
+    for number, (start, end) in enumerate(parts):
+        at = start + BATCH_HEADER_BYTES - _CHECKSUM_BYTES if number else end - _CHECKSUM_BYTES
+        digest = xxhash.xxh3_64(bytes(frames[start:at]))
+        digest.update(bytes(frames[at + _CHECKSUM_BYTES : end]))
+        frames[at : at + _CHECKSUM_BYTES] = digest.intdigest().to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def damage(data: bytes) -> None:
+    """A valid encoding with bytes changed and batches repeated, checksums put right or not: the same stream or none."""
+    script = Script(data)
+    flags = script.number()
+    stream, sound, parts = _encodings()[flags & 3]
+    frames = bytearray(sound)
+    while script.goes_on:
+        start, end = parts[script.number() % len(parts)]
+        at = start + script.number(2) % (end - start)
+        match script.number() % 3:
+            case 0:
+                frames[at] ^= script.number() or 1
+            case 1:
+                piece = script.take(1 + script.number() % 8)
+                frames[at : at + len(piece)] = piece[: len(frames) - at]
+            case _:
+                value = (frames[at] + script.number() - 128) % 256
+                frames[at] = value
+    if flags & 4:
+        _seal(frames, parts)
+    if flags & 8:
+        start, end = parts[(flags >> 4) % len(parts)]
+        frames[end:end] = frames[start:end]
+    machine = Decoder(_CACHE_MIB)
+    out = bytearray()
+    try:
+        for start in range(0, len(frames), 1000):
+            out += machine.feed(bytes(frames[start : start + 1000]))
+        machine.end()
+    except StreamCorrupt:
+        assert stream.startswith(out), "a wrong byte came out"
+        return
+    assert out == stream, "another stream came out"
+    assert machine.memory_bytes <= _MEMORY_MOST_BYTES
+
+
+def _damage_seeds() -> list[bytes]:
+    return [bytes([flags, part, low, 0, 0, 1]) for flags in range(16) for part in (0, 1, 2) for low in (4, 20, 80)]
+
+
+def _decoder_seeds() -> list[bytes]:
+    return [frames for _, frames, _ in _encodings()]
+
+
+TARGETS = (
+    Target("parser", parser, _parser_seeds, longest_bytes=12000),
+    Target("roundtrip", roundtrip, _roundtrip_seeds),
+    Target("decoder", decoder, _decoder_seeds, longest_bytes=65536),
+    Target("damage", damage, _damage_seeds),
+)
