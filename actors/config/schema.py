@@ -137,6 +137,9 @@ class Transport(Section):
         5.0, gt=0, description="a connection silent for so long is closed and its frames resent"
     )
     resume_s: float = Field(120.0, gt=0, description="a session without any connection is kept for so long")
+    hold_s: float = Field(
+        7200.0, gt=0, description="the same while it carries a job's channels; the job ends them sooner"
+    )
     congestion: Literal["auto", "bbr", "cubic"] = Field(
         "auto", description="auto: bbr where the kernel has it, and cubic in a datacenter"
     )
@@ -152,6 +155,8 @@ class Transport(Section):
             raise Misfit("must be at least channel_window_bytes", "channel_window_max_bytes")
         if self.resume_s <= self.dead_after_s:
             raise Misfit("must be greater than dead_after_s, or no session ever resumes", "resume_s")
+        if self.hold_s < self.resume_s:
+            raise Misfit("must be at least resume_s: a job's channels are worth more than none", "hold_s")
         return self
 
 

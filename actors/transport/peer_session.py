@@ -29,7 +29,9 @@ OnChannel = Callable[["PeerSession", ChannelStream, str], None]
 
 
 class PeerSession:
-    """One session, from its first connection until it is closed or was `resume_s` without a connection.
+    """One session, from its first connection until it is closed or was too long without one.
+
+    Too long: `hold_s` while it carries channels of a job, whose deadline ends them sooner, else `resume_s`.
 
     Args:
         session: its 16-byte id.
@@ -285,8 +287,9 @@ class PeerSession:
                     connection.close(f"silent for {now - connection.heard_at:.1f} s")
                 else:
                     connection.send_urgent(Frame(FrameType.PING, seq=int(now * 1e9)))
-            if not self.connections and now - self._down_since > settings.resume_s:
-                self._end(f"no connection for {settings.resume_s:g} s; last: {self.why_down}")
+            patience_s = settings.resume_s if self._engine.channels == [CONTROL] else settings.hold_s
+            if not self.connections and now - self._down_since > patience_s:
+                self._end(f"no connection for {patience_s:g} s; last: {self.why_down}")
 
     async def _adapt(self) -> None:
         """Fit buffers and windows to what the link carries, some times a second."""

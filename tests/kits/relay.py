@@ -22,6 +22,8 @@ class Relay:
         self.bytes_per_s = bytes_per_s
         self.carried_bytes = {"there": 0, "back": 0}
         self.port = 0
+        self.source = ""
+        """Address that its connections to the target come from."""
         self._is_cut = False
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -73,6 +75,8 @@ class Relay:
 
     async def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
+            if self.source:
+                far.bind((self.source, 0))
             await asyncio.get_running_loop().sock_connect(far, ("127.0.0.1", self.target_port))
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(near, far, "there"))

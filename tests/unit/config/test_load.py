@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.config.load import json_schema, load, problems
@@ -226,10 +226,17 @@ def test_no_text_breaks_the_loader(tmp_path_factory: pytest.TempPathFactory, tex
     assert all(0 <= int(p.fields["line"]) <= lines + 1 for p in found)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(
     st.builds(
         lambda streams, beat, level: {
-            "transport": {"streams": streams, "heartbeat_s": beat, "dead_after_s": beat * 3, "resume_s": beat * 4},
+            "transport": {
+                "streams": streams,
+                "heartbeat_s": beat,
+                "dead_after_s": beat * 3,
+                "resume_s": beat * 4,
+                "hold_s": beat * 5,
+            },
             "log": {"level": level},
         },
         st.integers(1, 256),

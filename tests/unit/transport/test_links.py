@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -126,8 +127,70 @@ async def test_a_transfer_survives_a_cut_of_all_connections(lab: Lab, silent: bo
         assert state.reconnects >= 1
 
 
-async def test_a_session_without_connections_ends_after_resume_s(lab: Lab) -> None:
-    lab.transport = FAST.model_copy(update={"dead_after_s": 0.4, "heartbeat_s": 0.1, "resume_s": 0.6})
+async def test_an_idle_session_without_connections_ends_after_resume_s(lab: Lab) -> None:
+    lab.transport = FAST.model_copy(update={"dead_after_s": 0.4, "resume_s": 0.6})
+    async with relayed(lab) as (a, b, relay):
+        await a.connect("b", 0)
+        relay.cut()
+        await until(lambda: not a._peers["b"].sessions and not b._peers["a"].sessions)
+        assert "no connection for 0.6 s" in b._peers["a"].why_down
+
+
+async def test_a_session_with_channels_is_held_far_longer_and_goes_on(lab: Lab) -> None:
+    lab.transport = FAST.model_copy(update={"dead_after_s": 0.4, "resume_s": 0.6, "hold_s": 3600.0})
+    async with relayed(lab) as (a, b, relay):
+        near, far = await channel_pair(a, b)
+        data = random.Random(5).randbytes(2_000_000)
+        reading = asyncio.create_task(read_all(far))
+        sending = asyncio.create_task(near.send(data))
+        await until(lambda: relay.carried_bytes["there"] > 200_000)
+        relay.cut()
+        sessions = (session_of(a, "b"), session_of(b, "a"))
+        await until(lambda: not any(session.is_up for session in sessions))
+        for session in sessions:  # as if hours had passed
+            session._down_since -= 3000.0
+        beats = asyncio.get_running_loop().time() + 5 * lab.transport.heartbeat_s
+        await until(lambda: asyncio.get_running_loop().time() > beats)
+        assert not any(session.is_over for session in sessions)
+        assert sessions[0].in_flight_bytes <= FAST.channel_window_max_bytes
+        relay.mend()
+        await sending
+        near.end()
+        assert await reading == data
+
+
+async def test_a_session_goes_on_when_both_sides_have_moved(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dialler asks for the peer's address each time; the other knows it by session and certificate."""
+    lab.transport = FAST.model_copy(update={"resume_s": 60.0})
+    async with relay_to(lab.ports["b"]) as before, relay_to(lab.ports["b"]) as after:
+        after.source = "127.0.0.2"
+        lab.reach["a"] = 1
+        b = lab.hub("b")
+        lab.reach["b"] = 4  # stands for b wherever it is: the name is resolved below
+        a = lab.hub("a")
+        now_at = [before.port]
+        loop = asyncio.get_running_loop()
+
+        async def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+            at = now_at if port == 4 else [port]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, each)) for each in at]
+
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        async with running(a, b):
+            near, far = await channel_pair(a, b)
+            session = session_of(b, "a")
+            await near.send(b"sent from the old address, ")
+            before.cut()
+            now_at[:] = [before.port, after.port]  # two addresses: the first leads nowhere any more
+            await near.send(b"and from the new one")
+            near.end()
+            assert await read_all(far) == b"sent from the old address, and from the new one"
+            assert session_of(b, "a") is session
+            assert after.connections > 0
+
+
+async def test_a_session_with_channels_ends_after_hold_s(lab: Lab) -> None:
+    lab.transport = FAST.model_copy(update={"dead_after_s": 0.4, "resume_s": 0.6, "hold_s": 0.8})
     async with relayed(lab) as (a, b, relay):
         near, far = await channel_pair(a, b)
         relay.cut()
