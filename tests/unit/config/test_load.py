@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.config.load import json_schema, load, problems
@@ -226,7 +226,6 @@ def test_no_text_breaks_the_loader(tmp_path_factory: pytest.TempPathFactory, tex
     assert all(0 <= int(p.fields["line"]) <= lines + 1 for p in found)
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(
     st.builds(
         lambda streams, beat, level: {

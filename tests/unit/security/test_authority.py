@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import BadRequest, Conflict, SetupMissing
@@ -125,7 +125,6 @@ def test_a_folder_that_can_not_be_written_is_told(tmp_path: Path) -> None:
         create_authority(tmp_path / "file" / "ca")
 
 
-@settings(deadline=None)  # it waits for the disk
 @given(st.binary(max_size=1000), st.binary(max_size=1000))
 def test_a_file_is_written_whole_and_leaves_nothing_beside_it(
     tmp_path_factory: pytest.TempPathFactory, old: bytes, new: bytes
