@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from actors.calls.messages import Empty
+from actors.encoding.messages import StoreState
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import (
     CreateGuestAnywhere,
@@ -19,6 +20,7 @@ from actors.migration.messages import (
     MoveRequest,
     Scope,
     Sites,
+    StoreQuery,
 )
 
 if TYPE_CHECKING:  # the import brings Ray, which the OpenAPI generator and the tests do not need
@@ -45,6 +47,7 @@ class Backend(Protocol):
     async def events(self, request: EventsQuery) -> JobEvents: ...
     async def cancel(self, request: JobId) -> JobView: ...
     async def links(self) -> Links: ...
+    async def store(self, request: StoreQuery) -> StoreState: ...
 
 
 class ManagerBackend:
@@ -100,6 +103,10 @@ class ManagerBackend:
     async def links(self) -> Links:
         """This site's links."""
         return await self._call("links", Empty(), Links)
+
+    async def store(self, request: StoreQuery) -> StoreState:
+        """Look after a node's content store."""
+        return await self._call("store", request, StoreState)
 
     async def _call(
         self, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float = CALL_S

@@ -331,3 +331,31 @@ class Readiness(View):
     elapsed_s: float
     sequential_s: float
     components: list[ComponentView]
+
+
+class StoreImageView(View):
+    """A registered image. `kind`: raw (used in place), qcow2, initramfs or folder (copied into the store)."""
+
+    path: str
+    kind: str
+    state: str = Field(description="reading, ready or failed (then `reason` says why)")
+    blocks: int = Field(0, description="of 4 KiB, those of zeros not counted")
+    reason: str = ""
+
+
+class StoreView(View):
+    """A node's content store, counted in blocks of 4 KiB."""
+
+    node: str
+    capacity: int = Field(0, description="room; 0: the node has no store")
+    blocks: int = Field(0, description="in use")
+    hits: int = Field(0, description="that moves to this node were spared")
+    evicted: int = Field(0, description="that made room for others")
+    dropped: int = Field(0, description="found spoilt, and forgotten")
+    images: list[StoreImageView] = []
+
+
+class StoreImageCreate(Request):
+    """An image to register."""
+
+    path: HostPath = Field(description="on the node: a raw or qcow2 image, an initramfs, or a folder")

@@ -67,7 +67,8 @@ def migration(
     def spec(name: str) -> GuestSpec:
         return lab_spec(name, "memory", guest_memory, setting.load, cache, 0)
 
-    os.environ["NOVACRON_ENCODING__IMAGES"] = "true" if store is Store.image else "false"  # for the lab built here
+    if store is Store.empty:  # for the lab built here
+        os.environ |= {"NOVACRON_ENCODING__IMAGES": "false", "NOVACRON_ENCODING__STORE_MIB": "0"}
     spec("bench")  # numbers that can't be are told before the lab is built
     with _lab(lab_name, shape, keep_lab) as lab, _bench(lab, shape, spec, deadline) as bench:
         rows = _measure(bench, setting, systems, repeat, (channels, zstd_level), json)

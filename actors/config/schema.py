@@ -164,8 +164,11 @@ class Encoding(Section):
     """HDE: the layers of the encoder, each optional."""
 
     zero: bool = Field(True, description="pages of zeros become a mark")
-    images: bool = Field(True, description="pages that are blocks of a disk image at both hosts become a reference")
-    dedupe: bool = Field(True, description="pages that the far side already holds become a reference")
+    store_mib: int = Field(
+        1024, ge=0, le=16384, description="this node's content store, MiB on disk; 0: none, nor references to others'"
+    )
+    images: bool = Field(True, description="blocks of files at the target (read-only disks) become a reference too")
+    dedupe: bool = Field(True, description="pages sent before in the same move become a reference")
     delta: bool = Field(True, description="pages sent before become the 8-byte words that changed")
     zstd: bool = Field(True, description="the rest is compressed")
     zstd_level: int = Field(0, ge=0, le=19, description="0: from the forecast of the link, then as CPU and wire allow")

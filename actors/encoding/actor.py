@@ -1,24 +1,36 @@
 """`DeltaEncoder` and `DeltaDecoder`: the jobs of one node, each in threads of its own that calls start, ask and end."""
 
 import asyncio
+import secrets
 from pathlib import Path
 from typing import Generic, TypeVar
+
+import msgspec
+import structlog
 
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.encoding import decoder, encoder
+from actors.encoding import decoder, encoder, filler, store
 from actors.encoding.decoder_pump import DecoderPump
 from actors.encoding.encoder_pump import EncoderPump
-from actors.encoding.images import ImageLibrary
-from actors.encoding.messages import CodecStats, Job, OpenDecoder, Opened, OpenEncoder
+from actors.encoding.far import Acquaintances
+from actors.encoding.files import FileLibrary
+from actors.encoding.keyed import KEY_BYTES
+from actors.encoding.messages import CodecStats, Job, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.pump import Patience, Pump
-from actors.errors import Conflict, JobUnknown, NovaCronError, Refused
+from actors.encoding.registry import Registry
+from actors.encoding.store import Store, StoreCounts
+from actors.errors import BadRequest, Conflict, JobUnknown, NovaCronError, Refused
+
+log = structlog.get_logger()
 
 # Accounts of ended jobs that nobody closed; the oldest go first.
 ENDED_MAX = 64
-# How long a move waits for images to be read for the first time; later moves find them read.
-IMAGES_S = 4.0
+# How long a move waits for files to be read for the first time; later moves find them read.
+FILES_S = 4.0
+STORE_FOLDER = "store"
+FILES_FOLDER = "store-files"
 _Pump = TypeVar("_Pump", bound=Pump)
 
 
@@ -70,20 +82,30 @@ class _Jobs(Generic[_Pump]):
         return Empty()
 
 
+def open_store(config: Config) -> Store | None:
+    """The node's store; None, with the reason in the log, when it can't be opened: moves go on without."""
+    try:
+        return Store(config.node.state_dir / STORE_FOLDER, config.encoding.store_mib)
+    except OSError as error:
+        log.warning("the content store can't be opened", reason=str(error))
+        return None
+
+
 class DeltaEncoder(Service):
     """The encoder of one node."""
 
     def __init__(self, config: Config) -> None:
         encoder.warm_up()
+        store.warm_up()
+        filler.warm_up()
         self._config = config.encoding
         self._jobs: _Jobs[EncoderPump] = _Jobs(config)
-        self._library = ImageLibrary(config.node.state_dir)
+        self._acquaintances = Acquaintances()
+        self._store = open_store(config)
 
     @exposed()
     async def open(self, caller: Caller, request: OpenEncoder) -> Empty:  # noqa: ARG002
         """Listen for QEMU; the job waits for it."""
-        offered = request.images if self._config.images else []
-        images = await asyncio.to_thread(self._library.agree, offered, IMAGES_S)
         return self._jobs.start(
             EncoderPump(
                 request.job,
@@ -92,7 +114,8 @@ class DeltaEncoder(Service):
                 self._config,
                 self._jobs.patience,
                 request.link_bytes_per_s,
-                images,
+                self._acquaintances,
+                self._store,
             ),
         )
 
@@ -112,28 +135,35 @@ class DeltaDecoder(Service):
 
     def __init__(self, config: Config) -> None:
         decoder.warm_up()
+        store.warm_up()
+        filler.warm_up()
         self._config = config.encoding
         self._jobs: _Jobs[DecoderPump] = _Jobs(config)
-        self._library = ImageLibrary(config.node.state_dir)
+        self._store = open_store(config)
+        self._key = self._store.key if self._store is not None else secrets.token_bytes(KEY_BYTES)
+        self._library = FileLibrary(config.node.state_dir / FILES_FOLDER, self._key)
+        self._node = config.node.name
+        self._registry = Registry(config.node.state_dir, self._library, self._store)
 
     @exposed()
-    async def open(self, caller: Caller, request: OpenDecoder) -> Opened:  # noqa: ARG002
+    async def open(self, caller: Caller, request: OpenDecoder) -> Empty:  # noqa: ARG002
         """Listen for the transport; the job waits for it.
 
         Raises:
             Refused: a path outside the job's directory.
         """
         wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
-        paths = request.images if self._config.images else []
-        images = await asyncio.to_thread(self._library.open, paths, IMAGES_S)
-        cache_mib = self._config.dedupe_cache_mib
+        paths = [*request.files, *self._registry.in_place()] if self._config.images else []
+        files = await asyncio.to_thread(self._library.open, paths, FILES_S)
+        cache_mib, patience = self._config.dedupe_cache_mib, self._jobs.patience
         try:
-            self._jobs.start(DecoderPump(request.job, wire, qemu, cache_mib, self._jobs.patience, images))
+            return self._jobs.start(
+                DecoderPump(request.job, wire, qemu, cache_mib, patience, self._key, self._store, files)
+            )
         except NovaCronError:
-            for image in images:
-                image.close()
+            for file in files:
+                file.close()
             raise
-        return Opened(images=[image.known for image in images])
 
     @exposed()
     async def stats(self, caller: Caller, request: Job) -> CodecStats:  # noqa: ARG002
@@ -144,3 +174,26 @@ class DeltaDecoder(Service):
     async def close(self, caller: Caller, request: Job) -> Empty:  # noqa: ARG002
         """End the job and forget it."""
         return await self._jobs.close(request.job)
+
+    @exposed()
+    async def store(self, caller: Caller, request: StoreChange) -> StoreState:  # noqa: ARG002
+        """Look after the node's content store; the answer is how it is then.
+
+        Raises:
+            BadRequest: no such action, or an image that can't be used.
+            NotFound: an image that is not registered.
+        """
+        registry = self._registry
+        match request.action:
+            case "add":
+                await asyncio.to_thread(registry.add, request.path)
+            case "remove":
+                await asyncio.to_thread(registry.remove, request.path)
+            case "clear":
+                await asyncio.to_thread(registry.clear)
+            case "show":
+                pass
+            case other:
+                raise BadRequest(detail=f"a store can show, add, remove and clear, not {other!r}")
+        counts = self._store.counts() if self._store is not None else StoreCounts()
+        return StoreState(node=self._node, images=registry.images(), **msgspec.structs.asdict(counts))

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.encoding import layout as lay
-from actors.encoding.blocks import NO_BLOCK
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_bytes, copy_page, kernel
-from actors.encoding.pages import PageIndex, PageRing, append, is_zero, look_up, mix, note, page_hash, same
+from actors.encoding.find import NO_BLOCK
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_bytes, kernel
+from actors.encoding.pages import PageIndex, PageRing, append, is_zero, look_up, mix, note, page_hash, replace, same
 from actors.encoding.records import HEADER_BYTES, PAGE_BODY, ZERO_RECORD, load_header
 
 
@@ -107,15 +107,17 @@ def code_page(
         if slot >= 0 and index.content[slot] == hashed and same(ring.pages[slot], page):
             if look_up(index.by_address, place) != slot:
                 note(index.by_address, place, slot)
+            ring.used[slot] = 1
             return lay.OP_REFERENCE, slot
     if on.delta:
         slot = look_up(index.by_address, place)
         if slot >= 0 and put_delta(ring.pages[slot], page, parts, sizes):
             if index.owner[slot] != key:
                 # Other pages may still have the base's content: leave it and keep this one beside it.
+                ring.used[slot] = 1
                 keep(page, hashed, key, ring, index)
                 return lay.OP_FORK, slot
-            copy_page(ring.pages[slot], page)
+            replace(ring, slot, page)
             index.content[slot] = hashed
             note(index.by_content, hashed, slot)
             return lay.OP_DELTA, slot
@@ -141,7 +143,7 @@ def condense(
 ) -> None:
     """Code ``buffer[start:end]`` with the records found in it; those before `start` were sent already.
 
-    `blocks` names, for each record, the block of an image that its page is, or `NO_BLOCK`; empty without images.
+    `blocks` names, for each record, the far side's block that its page is, or `NO_BLOCK`; empty when it has none.
     """
     page = np.empty(PAGE_WORDS, np.uint64)
     page_bytes = page.view(np.uint8)
@@ -169,9 +171,9 @@ def condense(
             at += 1
             continue
         if len(blocks) > 0 and blocks[i] != NO_BLOCK:
-            put_op(flags | lay.OP_IMAGE, parts, sizes)
+            put_op(flags | lay.OP_STORE, parts, sizes)
             put_number(lay.BLOCKS, blocks[i] - due_block, parts, sizes)
-            counts[lay.OP_IMAGE] += 1
+            counts[lay.OP_STORE] += 1
             due_block = blocks[i] + 1
             at += PAGE_BYTES
             continue

@@ -1,13 +1,18 @@
-"""The target's half of a job: wire → decoder → QEMU's incoming socket, and the return path back as it is."""
+"""The target's half of a job: wire → decoder → QEMU's incoming socket; back go QEMU's answers and the decoder's own."""
 
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from actors.encoding.decoder import Decoder
-from actors.encoding.images import OpenImage
+from actors.encoding.files import FileBlocks
+from actors.encoding.filler import Filler
 from actors.encoding.messages import CodecStats
-from actors.encoding.pump import Patience, Pump
+from actors.encoding.pump import COPY_BYTES, Patience, Pump
+from actors.encoding.reverse import Answer, Message, pack
+from actors.encoding.shelf import Shelf
+from actors.encoding.store import Store
 
 
 class DecoderPump(Pump):
@@ -15,7 +20,9 @@ class DecoderPump(Pump):
 
     Args:
         cache_mib: the largest page ring that the sender may ask for, MiB.
-        images: disk images that the sender may refer to; closed with the job once it was started.
+        key: of the digests of this node's blocks.
+        store: the node's store, referred to and filled; None: it has none.
+        files: files that the sender may refer to; closed with the job once it was started.
     """
 
     def __init__(
@@ -25,11 +32,15 @@ class DecoderPump(Pump):
         qemu_path: Path,
         cache_mib: int,
         patience: Patience,
-        images: Sequence[OpenImage] = (),
+        key: bytes = bytes(16),
+        store: Store | None = None,
+        files: Sequence[FileBlocks] = (),
     ) -> None:
         super().__init__(job, wire_path, qemu_path, patience)
-        self._images = images
-        self._decoder = Decoder(cache_mib, images)
+        self._files = files
+        self._decoder = Decoder(cache_mib, Shelf(key, store, files))
+        self._filler = Filler(job, store, lambda: self._decoder.ring) if store is not None and store.slots else None
+        self._back = threading.Lock()
 
     def stats(self) -> CodecStats:
         """The job's account; what each layer did is the encoder's to tell."""
@@ -47,24 +58,44 @@ class DecoderPump(Pump):
     def _forward(self, peer: socket.socket) -> None:
         decoder = self._decoder
         qemu: socket.socket | None = None
+        if self._filler is not None:
+            self._filler.start()
         while not decoder.finished:
             size = peer.recv_into(decoder.room())
             if size == 0:
                 decoder.end()
-            ready = decoder.decode(size)
-            if qemu is None:
-                qemu = self._return_path(peer)
-            if ready:
+            for ready in decoder.decode(size):
+                if qemu is None:
+                    qemu = self._return_path(peer)
                 qemu.sendall(ready)
-        assert qemu is not None, "the final batch is not the first byte"
-        self._end_forward(qemu)
+            while decoder.replies:
+                self._send_back(peer, decoder.replies.popleft())
+        # A stream without a byte still has an end that QEMU must see.
+        self._end_forward(qemu or self._return_path(peer))
 
     def _finish(self) -> None:
         super()._finish()
-        for image in self._images:
-            image.close()
+        if self._filler is not None:
+            self._filler.end()
+        for file in self._files:
+            file.close()
 
-    def _return_path(self, peer: socket.socket) -> socket.socket:
+    def _send_back(self, wire: socket.socket, message: Message) -> None:
+        with self._back:
+            wire.sendall(pack(message))
+
+    def _return_path(self, wire: socket.socket) -> socket.socket:
         qemu = self._connect()
-        self._help(lambda: self._copy_back(qemu, peer), "back")
+        self._help(lambda: self._copy_back(qemu, wire), "back")
         return qemu
+
+    def _copy_back(self, qemu: socket.socket, wire: socket.socket) -> None:
+        buffer = bytearray(COPY_BYTES)
+        how = "closed its end"
+        try:
+            while size := qemu.recv_into(buffer):
+                self._send_back(wire, Answer(bytes(buffer[:size])))
+            self._send_back(wire, Answer(b""))
+        except OSError as error:
+            how = str(error)
+        self._returned(how)

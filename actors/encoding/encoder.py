@@ -1,6 +1,6 @@
 """The encoder's engine: QEMU's migration stream in, framed batches out. No sockets, no threads, no clock of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -8,20 +8,37 @@ import xxhash
 
 from actors.encoding import condense as con
 from actors.encoding import layout as lay
-from actors.encoding.blocks import NO_BLOCK, BlockIndex, find_blocks
 from actors.encoding.codec import Compressor
-from actors.encoding.format import CODEC_NONE, DATA, FINAL, SLOTS_PER_MIB, BatchHeader, ImageName, Opening
+from actors.encoding.far import Acquaintances, FarStore
+from actors.encoding.find import NO_BLOCK, Finds
+from actors.encoding.format import (
+    CODEC_NONE,
+    DATA,
+    FINAL,
+    NO_CHECK,
+    PAGES,
+    SLOTS_PER_MIB,
+    WANTS_FILES,
+    WANTS_STORE,
+    BatchHeader,
+    Opening,
+)
 from actors.encoding.kernel import PAGE_BYTES
+from actors.encoding.keyed import DIGEST_WORDS, sip128
 from actors.encoding.messages import LayerCount
 from actors.encoding.pages import PageIndex, PageRing
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
 from actors.encoding.records import HEADER_BYTES, PAGE_RECORD_BYTES, ZERO_RECORD_BYTES, Records
+from actors.encoding.reverse import Need, Prints, Source, Sources
+from actors.encoding.window import Held, Window
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Which layers run and how large they may grow; the fields are those of the configuration's `encoding`."""
 
     zero: bool = True
+    store: bool = True
+    files: bool = True
     dedupe: bool = True
     delta: bool = True
     zstd: bool = True
@@ -32,13 +49,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def slots(self) -> int:
         """Pages in the ring."""
         return self.dedupe_cache_mib * SLOTS_PER_MIB if self.dedupe or self.delta else 0
-
-
-class IndexedImage(msgspec.Struct, frozen=True):
-    """A disk image that both hosts have, ready to be searched."""
-
-    name: ImageName
-    index: BlockIndex
 
 
 class Tally:
@@ -65,17 +75,22 @@ class Encoder:
     Args:
         settings: layers and bounds.
         clock: CPU seconds of the calling thread, for the layers' accounts.
-        images: those that the decoder has too, `IMAGES_MAX` at most.
+        acquaintances: what is remembered of other nodes' stores.
 
-    `level` is the zstd level of the next batch.
+    `level` is the zstd level of the next batch. `far` is to be told what comes back, `window` when a
+    batch is done; `missed` counts the pages that the far side turned out not to have.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float], images: Sequence[IndexedImage] = ()) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float], acquaintances: Acquaintances | None = None
+    ) -> None:
         self.settings = settings
         self.level = 3
         self.stream_bytes = 0
-        self.wire_bytes = 0
-        self.layers = {name: Tally() for name in ("zero", "image", "dedupe", "delta", "zstd", "passthrough")}
+        self.missed = 0
+        # Two threads write frames: each counts its own.
+        self._framed_bytes = self._missed_bytes = 0
+        self.layers = {name: Tally() for name in ("zero", "store", "dedupe", "delta", "zstd", "passthrough")}
         self._clock = clock
         batch_max = settings.batch_bytes + UNPARSED_MAX_BYTES
         self._buffer = np.empty(batch_max, np.uint8)
@@ -92,15 +107,27 @@ class Encoder:
         self._digest = xxhash.xxh3_128()
         # Kept apart, since others may ask while the encoding thread updates the hash.
         self._digest_now = self._digest.digest()
-        self._images = list(images)
-        self._blocks = np.empty(len(self._found.offsets) if images else 0, np.int64)
-        self._opening = Opening(settings.slots, batch_max, tuple(image.name for image in images))
-        self._opened = False
+        self.far = FarStore(acquaintances or Acquaintances())
+        self.window = Window()
+        self._numbers = np.empty(0, np.int64)
+        self._finds = Finds.of(0)
+        wants = (WANTS_STORE if settings.store else 0) | (WANTS_FILES if settings.files else 0)
+        self._opening = Opening(settings.slots, batch_max, wants, self.far.known if wants else ())
+
+    @property
+    def ring(self) -> PageRing | None:
+        """The page ring, None without one."""
+        return self._ring if self.settings.slots else None
 
     @property
     def held_bytes(self) -> int:
         """Bytes taken that no batch carries yet: the beginning of a record. `encode` with `flush` sends them."""
         return self._end - self._sent
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes of all frames."""
+        return self._framed_bytes + self._missed_bytes
 
     @property
     def rounds(self) -> int:
@@ -114,13 +141,18 @@ class Encoder:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory in use by the page ring, the indexes and the batch's buffers; not the images' own pages."""
+        """Memory in use by the page ring, the indexes, the batch's buffers and the pages kept for the far side."""
         index = self._index
         tables = [index.by_content, index.by_address, index.content, index.owner]
-        tables += [image.index.table for image in self._images]
         buffers = [*self._parts.arrays, self._buffer]
         held_bytes = sum(table.nbytes for table in tables) + sum(buffer.nbytes for buffer in buffers)
-        return self._ring.touched_bytes + held_bytes + self._blocks.nbytes
+        return self._ring.touched_bytes + held_bytes + self.far.memory_bytes + self.window.held_bytes
+
+    def open(self) -> bytes:
+        """The opening: the first bytes on the wire."""
+        opening = self._opening.pack()
+        self._framed_bytes += len(opening)
+        return opening
 
     def room(self, limit: int) -> memoryview:
         """Where the next bytes of the stream go: at most `limit` of them, at most `batch_bytes`."""
@@ -139,12 +171,12 @@ class Encoder:
         until = self._end if flush else parsed
         frame = b""
         if until > self._sent:
-            self._search()
+            finds = self._search()
             searched_s = self._clock()
-            self.layers["image"].cpu_s += searched_s - parsed_s
+            self.layers["store"].cpu_s += searched_s - parsed_s
             self._condense(until)
             self.layers["dedupe"].cpu_s += self._clock() - searched_s
-            frame = self._frame(self._buffer.data[self._sent : until])
+            frame = self._frame(self._buffer.data[self._sent : until], finds)
         # What was not parsed stays for the parser, also where it has already been sent.
         rest = self._end - parsed
         self._buffer[:rest] = self._buffer[parsed : self._end]
@@ -156,7 +188,26 @@ class Encoder:
         """The rest of the stream and the final batch. Nothing may follow."""
         rest = self.encode(0, flush=True)
         header = BatchHeader(FINAL, CODEC_NONE, 0, 0, (0,) * lay.PARTS, self.stream_bytes, self._digest_now)
-        return rest + self._opened_with(header.pack(b""))
+        final = header.pack(b"")
+        self._framed_bytes += len(final)
+        return rest + final
+
+    def missing(self, need: Need) -> bytes:
+        """The frame with the pages that the far side turned out not to have. For the thread that reads what comes back.
+
+        Raises:
+            StreamCorrupt: it can't have been referred to them.
+        """
+        numbers, pages = self.window.needed(need)
+        self.far.miss(numbers)
+        payload = pages.tobytes()
+        codec, body = Compressor().compress(payload, 1) if self.settings.zstd else (CODEC_NONE, payload)
+        parts = [0] * lay.PARTS
+        parts[lay.PAGES] = len(payload)
+        frame = BatchHeader(PAGES, codec, 0, len(body), tuple(parts), need.offset, bytes(16)).pack(body)
+        self._missed_bytes += len(frame)
+        self.missed += len(numbers)
+        return frame
 
     def feed(self, data: bytes) -> bytes:
         """Encode `data`, however long; the frames."""
@@ -169,14 +220,15 @@ class Encoder:
             view = view[len(room) :]
         return b"".join(frames)
 
-    def _search(self) -> None:
-        """Look for the batch's pages in the images."""
-        found, first = self._found, 0
-        blocks = self._blocks[: found.count]
-        blocks[:] = NO_BLOCK
-        for image in self._images:
-            find_blocks(self._buffer, self._sent, found.offsets[: found.count], found.kinds, image.index, first, blocks)
-            first += image.name.blocks
+    def _search(self) -> int:
+        """Look for the batch's pages among the far side's blocks; how many were found."""
+        if not self.far.on:
+            self._numbers = self._numbers[:0]
+            return 0
+        if not len(self._finds.pages):
+            self._finds = Finds.of(len(self._buffer) // PAGE_BYTES + 1)
+        self._numbers = np.empty(self._found.count, np.int64)
+        return self.far.find(self._buffer, self._sent, self._found, self._numbers, self._finds)
 
     def _condense(self, until: int) -> None:
         found = self._found
@@ -193,10 +245,10 @@ class Encoder:
             self._parts.arrays,
             self._parts.sizes,
             self._counts,
-            self._blocks,
+            self._numbers,
         )
 
-    def _frame(self, piece: memoryview) -> bytes:
+    def _frame(self, piece: memoryview, finds: int) -> bytes:
         parts = self._parts.used()
         payload = b"".join(parts)
         codec, body = CODEC_NONE, payload
@@ -208,19 +260,23 @@ class Encoder:
         self._digest.update(piece)
         self._digest_now = self._digest.digest()
         sizes = tuple(self._parts.sizes.tolist())
-        header = BatchHeader(DATA, codec, len(piece), len(body), sizes, self.stream_bytes, self._digest_now)
+        check = self._hold(len(piece), finds) if finds else NO_CHECK
+        header = BatchHeader(DATA, codec, len(piece), len(body), sizes, self.stream_bytes, self._digest_now, check)
         self.stream_bytes += len(piece)
-        frame = self._opened_with(header.pack(body))
+        frame = header.pack(body)
+        self._framed_bytes += len(frame)
         self.layers["passthrough"].cpu_s += self._clock() - before_s
         self._account(sizes, len(payload), len(body))
         return frame
 
-    def _opened_with(self, frame: bytes) -> bytes:
-        if not self._opened:
-            self._opened = True
-            frame = self._opening.pack() + frame
-        self.wire_bytes += len(frame)
-        return frame
+    def _hold(self, size: int, finds: int) -> bytes:
+        """Keep the pages that the batch refers to until the far side has them; the keyed hash of their digests."""
+        numbers = self._numbers[self._numbers != NO_BLOCK]
+        pages = self._finds.pages[:finds].copy()
+        self.window.hold(Held(self.stream_bytes, self.stream_bytes + size, numbers, pages))
+        check = np.empty(DIGEST_WORDS, np.uint64)
+        sip128(self._finds.digests[:finds].reshape(-1), self.far.key, check)
+        return check.tobytes()
 
     def _account(self, sizes: tuple[int, ...], payload_bytes: int, body_bytes: int) -> None:
         counts: list[int] = self._counts.tolist()
@@ -233,8 +289,8 @@ class Encoder:
             zero_records * ZERO_RECORD_BYTES + zero_pages * PAGE_RECORD_BYTES,
             zero_records + zero_pages,
         )
-        blocks = counts[lay.OP_IMAGE]
-        self.layers["image"].add(blocks, blocks * PAGE_RECORD_BYTES, blocks + sizes[lay.BLOCKS])
+        blocks = counts[lay.OP_STORE]
+        self.layers["store"].add(blocks, blocks * PAGE_RECORD_BYTES, blocks + sizes[lay.BLOCKS])
         self.layers["dedupe"].add(references, references * PAGE_RECORD_BYTES, references)
         self.layers["delta"].add(deltas, deltas * PAGE_RECORD_BYTES, sizes[lay.MASKS] + sizes[lay.WORDS])
         if self.settings.zstd:
@@ -247,10 +303,10 @@ class Encoder:
 
 def warm_up() -> None:
     """Compile or load every kernel of the encoder, so that no job waits for it."""
-    # Read-only like a mapped image: the machine code is for that.
-    blocks = np.frombuffer(bytes(PAGE_BYTES), np.uint64).reshape(1, -1)
-    image = IndexedImage(ImageName(bytes(32), 1), BlockIndex.of(blocks))
-    encoder = Encoder(Settings(dedupe_cache_mib=1, batch_bytes=65536), lambda: 0.0, [image])
+    encoder = Encoder(Settings(dedupe_cache_mib=1, batch_bytes=65536), lambda: 0.0)
+    encoder.far.meet(Sources(bytes(16), (Source(bytes(16), 1, 0, 1),)))
+    encoder.far.learn(Prints(0, np.ones(1, np.uint64)))
+    encoder.far.ready()
     records = (0x28).to_bytes(HEADER_BYTES, "big") + bytes(range(256)) * 16
     head = b"QEVM\0\0\0\3\1\0\0\0\1\3ram" + bytes(8)
     encoder.feed(head + 2 * records)

@@ -1,27 +1,35 @@
-"""The source's half of a job: QEMU's socket → encoder → wire, and the return path back as it is."""
+"""The source's half of a job: QEMU's socket → encoder → wire; what comes back is answered, learnt or QEMU's."""
 
 import socket
+import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from actors.config.schema import Encoding
-from actors.encoding.encoder import Encoder, IndexedImage, Settings
+from actors.encoding.encoder import Encoder, Settings
+from actors.encoding.far import Acquaintances
+from actors.encoding.filler import Filler
 from actors.encoding.handover import Handover
 from actors.encoding.level import LevelChooser
 from actors.encoding.messages import CodecStats
-from actors.encoding.pump import Patience, Pump
+from actors.encoding.pump import COPY_BYTES, Patience, Pump
+from actors.encoding.reverse import Answer, Done, Message, Need, Prints, Reader, Ready, Sources
+from actors.encoding.store import Store
+from actors.errors import DeadlineExceeded, NovaCronError
 
 # The beginning of a record waits so long for its rest, then it is sent as it is: QEMU may be waiting for an answer.
 HELD_S = 0.003
+# QEMU's stream waits so long for what the far side has. That was asked for when the job was opened, so it is here.
+READY_S = 1.0
 
 
 class EncoderPump(Pump):
-    """Encodes one job. Listens for QEMU at `qemu_path`, then connects to the transport at `wire_path`.
+    """Encodes one job. Listens for QEMU at `qemu_path`, and connects to the transport at `wire_path` meanwhile.
 
     Args:
         link_bytes_per_s: forecast of the link, 0: unknown.
-        images: disk images that the target has too.
+        acquaintances: what is remembered of other nodes' stores.
+        store: this node's own, to be filled with what passes.
     """
 
     def __init__(
@@ -32,11 +40,14 @@ class EncoderPump(Pump):
         config: Encoding,
         patience: Patience,
         link_bytes_per_s: float = 0.0,
-        images: Sequence[IndexedImage] = (),
+        acquaintances: Acquaintances | None = None,
+        store: Store | None = None,
     ) -> None:
         super().__init__(job, qemu_path, wire_path, patience)
         settings = Settings(
             zero=config.zero,
+            store=config.store_mib > 0,
+            files=config.images,
             dedupe=config.dedupe,
             delta=config.delta,
             zstd=config.zstd,
@@ -44,9 +55,15 @@ class EncoderPump(Pump):
             batch_bytes=config.batch_bytes,
         )
         self._behind_bytes = config.qemu_buffer_bytes
-        self._encoder = Encoder(settings, time.thread_time, images)
+        self._encoder = Encoder(settings, time.thread_time, acquaintances)
         self._chooser = LevelChooser(config.zstd_level, link_bytes_per_s)
         self._handover = Handover()
+        self._filler = Filler(job, store, lambda: self._encoder.ring) if store is not None and store.slots else None
+        self._qemu: socket.socket | None = None
+        self._qemu_here = threading.Event()
+        self._wire: socket.socket | None = None
+        self._wire_here = threading.Event()
+        self._ready = threading.Event()
 
     def stats(self) -> CodecStats:
         """The job's account."""
@@ -57,24 +74,93 @@ class EncoderPump(Pump):
             reason=self.reason,
             stream_bytes=encoder.stream_bytes,
             wire_bytes=encoder.wire_bytes,
+            missed=encoder.missed,
             round=encoder.rounds,
             layers={name: tally.count() for name, tally in encoder.layers.items()},
             digest=encoder.digest,
             memory_mib=encoder.memory_bytes / (1 << 20),
         )
 
+    def start(self) -> None:
+        """Listen for QEMU; meanwhile ask the far side what it has."""
+        super().start()
+        self._help(self._meet, "back")
+
+    def _meet(self) -> None:
+        """Connect to the wire, open the stream, and take what comes back until the far side ends it."""
+        how = "closed its end"
+        reader = Reader()
+        buffer = bytearray(COPY_BYTES)
+        view = memoryview(buffer)
+        try:
+            self._wire = wire = self._connect()
+            wire.sendall(self._encoder.open())
+            self._wire_here.set()
+            while size := wire.recv_into(buffer):
+                for message in reader.feed(view[:size]):
+                    self._take(message)
+        except OSError as error:
+            how = str(error)
+        except NovaCronError as error:
+            self._fail(str(error))
+        finally:
+            self._wire_here.set()
+            self._ready.set()
+            self._encoder.window.stop()
+        self._returned(how)
+
+    def _take(self, message: Message) -> None:
+        encoder = self._encoder
+        match message:
+            case Sources():
+                encoder.far.meet(message)
+            case Prints():
+                encoder.far.learn(message)
+            case Ready():
+                encoder.far.ready()
+                self._ready.set()
+            case Done(offset):
+                encoder.window.done(offset)
+            case Need():
+                self._handover.answer(encoder.missing(message))
+            case Answer(data):
+                self._answer(data)
+
+    def _answer(self, data: bytes) -> None:
+        """Hand bytes of the return path to QEMU; none: their end."""
+        if not self._qemu_here.wait(self._patience.connect_s) or self._qemu is None:
+            raise DeadlineExceeded(what="QEMU, for which an answer came", deadline_s=self._patience.connect_s)
+        if data:
+            self._qemu.sendall(data)
+        else:
+            self._qemu.shutdown(socket.SHUT_WR)
+
     def _forward(self, peer: socket.socket) -> None:
-        wire = self._connect()
+        self._qemu = peer
+        self._qemu_here.set()
+        self._wire_here.wait(self._patience.connect_s)
+        wire = self._wire
+        if wire is None:
+            raise DeadlineExceeded(what=str(self._connect_path), deadline_s=self._patience.connect_s)
+        self._ready.wait(READY_S)
         self._help(lambda: self._write(wire), "write")
-        self._help(lambda: self._copy_back(wire, peer), "back")
+        if self._filler is not None:
+            self._filler.start()
         try:
             while self._batch(peer):
                 pass
             self._handover.put(self._encoder.finish(), self._patience.stall_s)
             self._handover.drain(self._patience.stall_s)
+            # Until the last batch has been rebuilt there, pages of it may be asked for.
+            self._encoder.window.wait_until_empty(self._patience.stall_s)
         finally:
             self._handover.stop()
         self._end_forward(wire)
+
+    def _finish(self) -> None:
+        super()._finish()
+        if self._filler is not None:
+            self._filler.end()
 
     def _batch(self, peer: socket.socket) -> bool:
         """Encode what QEMU has ready; False at the end of its stream."""
@@ -98,6 +184,7 @@ class EncoderPump(Pump):
         encoded_s, cpu_s = time.perf_counter(), time.thread_time() - cpu_s
         if frame:
             self._handover.put(frame, self._patience.stall_s)
+            encoder.window.wait_for_room(self._patience.stall_s)
         self._chooser.observe(
             qemu_s=taken_s - start_s,
             encode_s=encoded_s - taken_s,
@@ -110,7 +197,7 @@ class EncoderPump(Pump):
         try:
             while frame := self._handover.take():
                 wire.sendall(frame)
-                self._handover.written()
+                self._handover.written(frame)
         except OSError as error:
             self._fail(f"the wire: {error}")
             self._handover.stop()

@@ -1,4 +1,4 @@
-"""The encoded stream's frames: one opening, then batches, the last of them final. See ``docs/formats/hde.md``.
+"""The encoded stream's frames: one opening, then batches, one of them final. See ``docs/formats/hde.md``.
 
 Whatever is read here came over a wire: a length is checked before memory is taken for it, a checksum before the bytes
 are looked at.
@@ -10,21 +10,24 @@ import msgspec
 import xxhash
 
 from actors.encoding import layout as lay
+from actors.encoding.kernel import PAGE_BYTES
 from actors.encoding.parser import UNPARSED_MAX_BYTES
 from actors.errors import StreamCorrupt
 
-VERSION = 2
+VERSION = 3
 OPENING_MAGIC = b"NHDE"
 BATCH_MAGIC = b"HB"
-_OPENING = struct.Struct("<4sBB2xII")
-_IMAGE = struct.Struct("<32sI")
-_BATCH = struct.Struct("<2sBBII8IQ16s")
+_OPENING = struct.Struct("<4sBBBxII")
+_KNOWN = struct.Struct("<16sQ")
+_BATCH = struct.Struct("<2sBBII8IQ16s16s")
 _CHECKSUM = struct.Struct("<Q")
 OPENING_HEAD_BYTES = _OPENING.size
 BATCH_HEADER_BYTES = _BATCH.size + _CHECKSUM.size
 
 DATA = 0
 FINAL = 1
+PAGES = 2
+NO_CHECK = bytes(16)
 CODEC_NONE = 0
 CODEC_ZSTD = 1
 
@@ -32,28 +35,32 @@ SLOT_BYTES = 4096
 SLOTS_PER_MIB = (1 << 20) // SLOT_BYTES
 # Largest batch that any configuration allows, and the piece of a record that may have waited for it.
 STREAM_MAX_BYTES = (8 << 20) + UNPARSED_MAX_BYTES
-# Images that one stream may refer to.
-IMAGES_MAX = 8
+# Sources of blocks of which one opening may say what is known already.
+KNOWN_MAX = 64
+# Bits of the opening's wishes: blocks of the decoder's store, blocks of files in place.
+WANTS_STORE = 1
+WANTS_FILES = 2
 
 
-class ImageName(msgspec.Struct, frozen=True):
-    """A disk image by its content: blake3 of all of it, its whole blocks of 4 KiB."""
+class Known(msgspec.Struct, frozen=True):
+    """What the encoder remembers of one source of blocks: all that it had up to `generation`."""
 
-    digest: bytes
-    blocks: int
+    source: bytes
+    generation: int
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What the decoder must provide: slots of the page ring, QEMU's bytes in one batch at most, images."""
+    """What the decoder must provide: slots of the page ring, QEMU's bytes in one batch at most, blocks of its store."""
 
     slots: int
     batch_bytes: int
-    images: tuple[ImageName, ...] = ()
+    wants: int = 0
+    known: tuple[Known, ...] = ()
 
     def pack(self) -> bytes:
         """The opening's bytes."""
-        head = _OPENING.pack(OPENING_MAGIC, VERSION, len(self.images), self.slots, self.batch_bytes)
-        head += b"".join(_IMAGE.pack(image.digest, image.blocks) for image in self.images)
+        head = _OPENING.pack(OPENING_MAGIC, VERSION, len(self.known), self.wants, self.slots, self.batch_bytes)
+        head += b"".join(_KNOWN.pack(known.source, known.generation) for known in self.known)
         return head + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(head))
 
     @staticmethod
@@ -61,16 +68,16 @@ class Opening(msgspec.Struct, frozen=True):
         """Bytes of the opening that begins with `head`, `OPENING_HEAD_BYTES` long.
 
         Raises:
-            StreamCorrupt: not an opening, of another version, or with too many images.
+            StreamCorrupt: not an opening, of another version, or with too many sources.
         """
-        magic, version, images, _, _ = _OPENING.unpack_from(head)
+        magic, version, known, _, _, _ = _OPENING.unpack_from(head)
         if magic != OPENING_MAGIC:
             raise StreamCorrupt(reason="it does not begin as an encoded stream")
         if version != VERSION:
             raise StreamCorrupt(reason=f"format version {version}; this node knows {VERSION}")
-        if images > IMAGES_MAX:
-            raise StreamCorrupt(reason=f"{images} images announced")
-        return _OPENING.size + int(images) * _IMAGE.size + _CHECKSUM.size
+        if known > KNOWN_MAX:
+            raise StreamCorrupt(reason=f"{known} known sources announced")
+        return _OPENING.size + int(known) * _KNOWN.size + _CHECKSUM.size
 
     @classmethod
     def unpack(cls, raw: memoryview, slots_max: int) -> "Opening":
@@ -82,7 +89,7 @@ class Opening(msgspec.Struct, frozen=True):
         summed = len(raw) - _CHECKSUM.size
         if _CHECKSUM.unpack_from(raw, summed)[0] != _sum(raw[:summed]):
             raise StreamCorrupt(reason="the opening's checksum is wrong")
-        _, _, _, slots, batch_bytes = _OPENING.unpack_from(raw)
+        _, _, _, wants, slots, batch_bytes = _OPENING.unpack_from(raw)
         if slots > slots_max:
             raise StreamCorrupt(
                 reason=f"the sender's page cache of {slots // SLOTS_PER_MIB} MiB is larger than this node's "
@@ -90,15 +97,18 @@ class Opening(msgspec.Struct, frozen=True):
             )
         if not 0 < batch_bytes <= STREAM_MAX_BYTES:
             raise StreamCorrupt(reason=f"batches of {batch_bytes} bytes announced")
-        images = tuple(ImageName(*fields) for fields in _IMAGE.iter_unpack(raw[_OPENING.size : summed]))
-        return cls(slots, batch_bytes, images)
+        if wants & ~(WANTS_STORE | WANTS_FILES):
+            raise StreamCorrupt(reason="an unknown wish in the opening")
+        known = tuple(Known(*fields) for fields in _KNOWN.iter_unpack(raw[_OPENING.size : summed]))
+        return cls(slots, batch_bytes, wants, known)
 
 
 class BatchHeader(msgspec.Struct, frozen=True):
     """One batch: `stream_bytes` of QEMU's stream from `offset` on, in a body of `body_bytes`.
 
     `parts` are the sizes of the payload's parts before compression; `digest` is the xxh3-128 of QEMU's whole stream up
-    to this batch's end.
+    to this batch's end; `check` is the keyed hash of the digests of the blocks that it refers to. A batch of kind
+    `PAGES` has no bytes of the stream: it brings the pages of such blocks for the batch that begins at `offset`.
     """
 
     kind: int
@@ -108,6 +118,7 @@ class BatchHeader(msgspec.Struct, frozen=True):
     parts: tuple[int, ...]
     offset: int
     digest: bytes
+    check: bytes = NO_CHECK
 
     @property
     def payload_bytes(self) -> int:
@@ -125,30 +136,46 @@ class BatchHeader(msgspec.Struct, frozen=True):
             *self.parts,
             self.offset,
             self.digest,
+            self.check,
         )
         return b"".join((head, _CHECKSUM.pack(_sum(head, body)), body))
 
     @classmethod
     def unpack(cls, raw: memoryview, opening: Opening, offset: int) -> "BatchHeader":
-        """Read a header of `BATCH_HEADER_BYTES` that must continue the stream at `offset`.
+        """Read a header of `BATCH_HEADER_BYTES`; one of data or the end must continue the stream at `offset`.
 
         Raises:
             StreamCorrupt: a field is outside what this version and the opening allow.
         """
         magic, kind, codec, stream_bytes, body_bytes, *rest = _BATCH.unpack_from(raw)
-        header = cls(kind, codec, stream_bytes, body_bytes, tuple(rest[: lay.PARTS]), rest[-2], rest[-1])
-        if magic != BATCH_MAGIC or kind not in (DATA, FINAL) or codec not in (CODEC_NONE, CODEC_ZSTD):
+        parts = tuple(rest[: lay.PARTS])
+        header = cls(kind, codec, stream_bytes, body_bytes, parts, *rest[lay.PARTS :])
+        if magic != BATCH_MAGIC or kind not in (DATA, FINAL, PAGES) or codec not in (CODEC_NONE, CODEC_ZSTD):
             raise StreamCorrupt(reason="a batch does not begin as one")
-        if header.offset != offset:
-            raise StreamCorrupt(reason=f"a batch for byte {header.offset} came where byte {offset} is due")
-        if kind == FINAL and (stream_bytes or body_bytes or header.payload_bytes or codec != CODEC_NONE):
-            raise StreamCorrupt(reason="the final batch is not empty")
-        if kind == DATA and not 0 < stream_bytes <= opening.batch_bytes:
-            raise StreamCorrupt(reason=f"a batch of {stream_bytes} bytes, {opening.batch_bytes} at most were announced")
-        # No batch needs more: an op, its operands and its data are never twice what they stand for.
-        if header.payload_bytes > 2 * stream_bytes + 64 or body_bytes > header.payload_bytes:
+        room = header._room(opening, offset)
+        if header.payload_bytes > room or body_bytes > header.payload_bytes:
             raise StreamCorrupt(reason=f"a body of {body_bytes} bytes for {stream_bytes} of the stream")
         return header
+
+    def _room(self, opening: Opening, offset: int) -> int:
+        """The largest payload that a batch of this kind may have."""
+        if self.kind == PAGES:
+            size = self.parts[lay.PAGES]
+            if self.stream_bytes or size == 0 or size % PAGE_BYTES or size != self.payload_bytes:
+                raise StreamCorrupt(reason="pages that were missing come in an ill-formed batch")
+            return opening.batch_bytes
+        if self.offset != offset:
+            raise StreamCorrupt(reason=f"a batch for byte {self.offset} came where byte {offset} is due")
+        if self.kind == FINAL:
+            if self.stream_bytes or self.body_bytes or self.codec != CODEC_NONE or self.check != NO_CHECK:
+                raise StreamCorrupt(reason="the final batch is not empty")
+            return 0
+        if not 0 < self.stream_bytes <= opening.batch_bytes:
+            raise StreamCorrupt(
+                reason=f"a batch of {self.stream_bytes} bytes, {opening.batch_bytes} at most were announced"
+            )
+        # No batch needs more: an op, its operands and its data are never twice what they stand for.
+        return 2 * self.stream_bytes + 64
 
 
 def check_batch(batch: memoryview) -> None:

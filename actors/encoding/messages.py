@@ -3,44 +3,28 @@
 import msgspec
 
 
-class KnownImage(msgspec.Struct, frozen=True, kw_only=True):
-    """A disk image on a node: the blake3 of its whole content in hexadecimal digits, its whole blocks of 4 KiB."""
-
-    path: str
-    digest: str
-    blocks: int
-
-
 class OpenEncoder(msgspec.Struct, frozen=True, kw_only=True):
     """Listen for QEMU on `qemu_path`, encode what it writes, write the batches to `wire_path` (a transport forward).
 
-    `link_bytes_per_s` is the forecast used to choose the zstd level (0: unknown). `images`: what the decoder
-    answered; those that are the same here are referred to.
+    `link_bytes_per_s` is the forecast used to choose the zstd level (0: unknown).
     """
 
     job: str
     qemu_path: str
     wire_path: str
     link_bytes_per_s: float = 0.0
-    images: list[KnownImage] = []
 
 
 class OpenDecoder(msgspec.Struct, frozen=True, kw_only=True):
     """Listen for the transport on `wire_path`, rebuild the stream, write it to QEMU's incoming socket `qemu_path`.
 
-    `images`: files whose blocks the encoder may refer to, if they are here; only from the node's own site.
+    `files`: those whose blocks the encoder may refer to, if they are here; only from the node's own site.
     """
 
     job: str
     wire_path: str
     qemu_path: str
-    images: list[str] = []
-
-
-class Opened(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoder that waits, and which of the images it was asked for are here."""
-
-    images: list[KnownImage] = []
+    files: list[str] = []
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +46,8 @@ class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     """One job's codec. `state`: waiting, running, done or failed (then `reason` says why).
 
     `stream_bytes`: QEMU's bytes seen so far; `wire_bytes`: encoded bytes. `layers` (the encoder's only) has zero,
-    image, dedupe, delta, zstd and passthrough; docs/formats/hde.md says what counts where. `round` counts how often the
+    store, dedupe, delta, zstd and passthrough; docs/formats/hde.md says what counts where. `missed`: pages that the far
+    side was referred to and had to ask for. `round` counts how often the
     page addresses started over; `digest` is the running xxh3-128 of QEMU's stream (in the end equal on both sides).
     """
 
@@ -71,7 +56,40 @@ class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     stream_bytes: int = 0
     wire_bytes: int = 0
+    missed: int = 0
     round: int = 0
     layers: dict[str, LayerCount] = {}
     digest: str = ""
     memory_mib: float = 0.0
+
+
+class StoreImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that an operator registered. `kind`: raw (used in place), qcow2, initramfs or folder (copied).
+
+    `state`: reading, ready or failed (then `reason` says why). `blocks`: of 4 KiB, those of zeros not counted.
+    """
+
+    path: str
+    kind: str
+    state: str
+    blocks: int = 0
+    reason: str = ""
+
+
+class StoreState(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's content store: blocks of room, in use, that served a move, that made room for others, found spoilt."""
+
+    node: str
+    capacity: int = 0
+    blocks: int = 0
+    hits: int = 0
+    evicted: int = 0
+    dropped: int = 0
+    images: list[StoreImage] = []
+
+
+class StoreChange(msgspec.Struct, frozen=True, kw_only=True):
+    """`action`: show, add, remove (an image, by the absolute `path` on the node) or clear (forget every block)."""
+
+    action: str = "show"
+    path: str = ""

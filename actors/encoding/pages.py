@@ -1,7 +1,9 @@
 """The page ring: unique pages already sent, held alike by encoder and decoder, and the encoder's index into it.
 
-Both sides append every literal page at the head, first in first out, and overwrite a page in place when a delta says
-so. Only the encoder searches: by content (a 64-bit hash, then the bytes themselves are compared, so a collision costs
+Both sides append every literal page where the hand of a clock stands: a page that was referred to or changed since
+the hand last passed is passed over once. A delta overwrites its page in place.
+
+Only the encoder searches: by content (a 64-bit hash, then the bytes themselves are compared, so a collision costs
 nothing) and by address (where this page's last version lies; only a hint, any base gives a correct delta).
 """
 
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Ints, Words, copy_page, kernel, signed
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_page, kernel, signed
 
 WAYS = 8
 SLOT_MASK = np.uint64(0xFFFFFFFF)
@@ -18,21 +20,31 @@ _PRIME_A = np.uint64(0x9E3779B185EBCA87)
 _PRIME_B = np.uint64(0xC2B2AE3D27D4EB4F)
 _29 = np.uint64(29)
 
-# Ring state shared with the kernels: where the next page goes, how many slots ever held one.
+# Ring state shared with the kernels: where the clock's hand stands, how many slots ever held a page.
 HEAD = 0
 FILLED = 1
 
 
 class PageRing(NamedTuple):
-    """Pages of 4 KiB as words. Memory is touched only as pages come, so an unused ring costs nothing."""
+    """Pages of 4 KiB as words. Memory is touched only as pages come, so an unused ring costs nothing.
+
+    `used`: 1 for a page that was used since the hand passed. `writes`: how often a slot's page was set, modulo 256.
+    """
 
     pages: Words
     state: Ints
+    used: Bytes
+    writes: Bytes
 
     @classmethod
     def of(cls, slots: int) -> "PageRing":
         """An empty ring."""
-        return cls(np.empty((slots, PAGE_WORDS), np.uint64), np.zeros(2, np.int64))
+        return cls(
+            np.empty((slots, PAGE_WORDS), np.uint64),
+            np.zeros(2, np.int64),
+            np.zeros(slots, np.uint8),
+            np.zeros(slots, np.uint8),
+        )
 
     @property
     def touched_bytes(self) -> int:
@@ -121,13 +133,28 @@ def look_up(table: Words, hashed: np.uint64) -> int:
 
 @kernel
 def append(ring: PageRing, page: Words) -> int:
-    """Append `page` to the ring in the place of the oldest; returns its slot."""
-    pages, state = ring.pages, ring.state
-    slot: int = state[HEAD]
-    copy_page(pages[slot], page)
-    state[HEAD] = (slot + 1) % len(pages)
-    state[FILLED] = max(state[FILLED], slot + 1)
+    """Put `page` into the first free slot, else where the hand comes to a page not used lately; returns the slot."""
+    slots = len(ring.pages)
+    slot: int = ring.state[HEAD]
+    if ring.state[FILLED] < slots:
+        ring.state[FILLED] = slot + 1
+    else:
+        while ring.used[slot]:
+            ring.used[slot] = 0
+            slot = (slot + 1) % slots
+    ring.state[HEAD] = (slot + 1) % slots
+    copy_page(ring.pages[slot], page)
+    ring.used[slot] = 0
+    ring.writes[slot] += np.uint8(1)
     return slot
+
+
+@kernel
+def replace(ring: PageRing, slot: int, page: Words) -> None:
+    """Put `page` in the place of the one in `slot`."""
+    copy_page(ring.pages[slot], page)
+    ring.used[slot] = 1
+    ring.writes[slot] += np.uint8(1)
 
 
 @kernel

@@ -124,17 +124,8 @@ class Pump(ABC):
         self._forwarded.set()
         log.info("stream ended", **msgspec.to_builtins(self.stats()))
 
-    def _copy_back(self, source: socket.socket, to: socket.socket) -> None:
-        """Carry the return path as it is; its end is a failure only when the stream does not end too."""
-        buffer = bytearray(COPY_BYTES)
-        view = memoryview(buffer)
-        how = "closed its end"
-        try:
-            while size := source.recv_into(buffer):
-                to.sendall(view[:size])
-            to.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            how = str(error)
+    def _returned(self, how: str) -> None:
+        """The return path has ended: a failure only when the stream does not end too."""
         if not self._forwarded.wait(EARLY_END_S):
             self._fail(f"the return path ended before the stream did: {how}")
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from actors.encoding import layout as lay
 from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words, copy_bytes, copy_page, kernel, signed
-from actors.encoding.pages import FILLED, PageRing, append
+from actors.encoding.pages import FILLED, PageRing, append, replace
 from actors.encoding.records import FLAG_CONTINUE, FLAG_PAGE, FLAG_ZERO, HEADER_BYTES
 
 # Which check failed.
@@ -96,19 +96,19 @@ def take_page(
     page: Words,
     due_slot: int,
     payload: Bytes,
-    image_pages: Bytes,
+    block_pages: Bytes,
     cursors: Ints,
     ends: Ints,
     ring: PageRing,
     keeps: bool,
 ) -> tuple[int, int]:
     """Make the next page in `page` and keep it where the encoder does; returns (slot that comes next, failed check)."""
-    if code == lay.OP_IMAGE:
-        image_at = cursors[lay.BLOCKS]
-        if ends[lay.BLOCKS] - image_at < PAGE_BYTES:
+    if code == lay.OP_STORE:
+        block_at = cursors[lay.BLOCKS]
+        if ends[lay.BLOCKS] - block_at < PAGE_BYTES:
             return 0, BLOCKS_CUT
-        copy_bytes(page.view(np.uint8), 0, image_pages, image_at, PAGE_BYTES)
-        cursors[lay.BLOCKS] = image_at + PAGE_BYTES
+        copy_bytes(page.view(np.uint8), 0, block_pages, block_at, PAGE_BYTES)
+        cursors[lay.BLOCKS] = block_at + PAGE_BYTES
         return due_slot, OK
     if code == lay.OP_LITERAL:
         page_at = cursors[lay.PAGES]
@@ -124,19 +124,20 @@ def take_page(
     if not ok or slot < 0 or slot >= ring.state[FILLED]:
         return 0, SLOT_EMPTY
     copy_page(page, ring.pages[slot])
+    ring.used[slot] = 1
     if code != lay.OP_REFERENCE:
         if not apply_delta(page, payload, cursors, ends):
             return 0, DELTA_CUT
         if code == lay.OP_FORK:
             append(ring, page)
         else:
-            copy_page(ring.pages[slot], page)
+            replace(ring, slot, page)
     return slot + 1, OK
 
 
 @kernel
 def take_blocks(payload: Bytes, start: int, end: int, blocks: int, found: Ints) -> int:
-    """Read the numbers of a batch's image blocks into `found`; how many, -1 when one is cut or not below `blocks`."""
+    """Read the numbers of a batch's blocks into `found`; how many, -1 when one is cut or not below `blocks`."""
     count = 0
     due = 0
     at = start
@@ -153,11 +154,11 @@ def take_blocks(payload: Bytes, start: int, end: int, blocks: int, found: Ints) 
 
 @kernel
 def rebuild(
-    payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: bool, image_pages: Bytes, out: Bytes
+    payload: Bytes, starts: Ints, ends: Ints, ring: PageRing, keeps: bool, block_pages: Bytes, out: Bytes
 ) -> int:
     """Rebuild ``len(out)`` bytes from the parts of `payload`; returns `OK` or the check that failed.
 
-    With `keeps` the ring mirrors the encoder's; without, the encoder has none. `image_pages` are the pages of the
+    With `keeps` the ring mirrors the encoder's; without, the encoder has none. `block_pages` are the pages of the
     blocks that `take_blocks` found, back to back; their numbers are not looked at again.
     """
     page = np.empty(PAGE_WORDS, np.uint64)
@@ -169,7 +170,7 @@ def rebuild(
     # The numbers of blocks have become pages: those are used up like a part.
     cursors[lay.BLOCKS] = 0
     ends = ends.copy()
-    ends[lay.BLOCKS] = len(image_pages)
+    ends[lay.BLOCKS] = len(block_pages)
     for op_at in range(starts[lay.OPS], ends[lay.OPS]):
         op = signed(payload[op_at])
         code = op & lay.OP_MASK
@@ -193,7 +194,7 @@ def rebuild(
         if code in (lay.OP_ZERO_RECORD, lay.OP_ZERO_PAGE):
             put_zeros(out, at, body)
         else:
-            due_slot, failed = take_page(code, page, due_slot, payload, image_pages, cursors, ends, ring, keeps)
+            due_slot, failed = take_page(code, page, due_slot, payload, block_pages, cursors, ends, ring, keeps)
             if failed != OK:
                 return failed
             copy_bytes(out, at, page_bytes, 0, PAGE_BYTES)

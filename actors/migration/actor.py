@@ -6,7 +6,7 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.encoding.messages import Opened
+from actors.encoding.messages import StoreState
 from actors.errors import BadRequest, JobUnknown, Refused
 from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
@@ -28,6 +28,7 @@ from actors.migration.messages import (
     Receive,
     Scope,
     Sites,
+    StoreQuery,
     TargetJob,
 )
 from actors.migration.preflight import Preflight
@@ -138,13 +139,14 @@ class MigrationManager(Service):
         return Empty()
 
     @exposed(to_peers=True)
-    async def receive(self, caller: Caller, request: Receive) -> Opened:
+    async def receive(self, caller: Caller, request: Receive) -> Empty:
         """Get a node of this site ready for a guest of the caller's site."""
         source = self._remotes.calls.topology.site_of(request.source)
         if source is None or source.name != caller.site:
             raise Refused(detail=f"{request.source} is no node of the calling site {caller.site}")
         self._led_by[request.job] = caller.site
-        return await self._receiver.ours(request.target).receive(request)
+        await self._receiver.ours(request.target).receive(request)
+        return Empty()
 
     @exposed(to_peers=True)
     async def target_status(self, caller: Caller, request: TargetJob) -> MoveStatus:
@@ -191,6 +193,11 @@ class MigrationManager(Service):
     async def guest_action(self, caller: Caller, request: GuestAction) -> GuestInfo:
         """Start, stop, pause, resume or delete a guest."""
         return await self._keeper.act(request, from_here=caller.same_site)
+
+    @exposed(to_peers=True)
+    async def store(self, caller: Caller, request: StoreQuery) -> StoreState:
+        """Look after the content store of a node."""
+        return await self._keeper.store(request, from_here=caller.same_site)
 
     @exposed()
     async def links(self, caller: Caller, request: Empty) -> Links:  # noqa: ARG002

@@ -1,9 +1,10 @@
 """Creating guests and acting on them, wherever they are."""
 
+from actors.encoding.messages import StoreChange, StoreState
 from actors.errors import BadRequest, GuestExists, GuestUnknown, NodeUnknown, Unreachable
 from actors.hypervisor.messages import CreateGuest, GuestInfo
 from actors.migration.desk import Desk
-from actors.migration.messages import CreateGuestAnywhere, GuestAction
+from actors.migration.messages import CreateGuestAnywhere, GuestAction, StoreQuery
 from actors.migration.preflight import Preflight
 from actors.migration.remotes import Remotes
 from actors.migration.survey import Survey
@@ -64,6 +65,20 @@ class Keeper:
                 deadline_s = self._remotes.deadline_s + request.grace_s
                 return await self._remotes.manager(info.site, "guest_action", request, GuestInfo, deadline_s)
             return await self._remotes.agent(info.node).act(request.action, request.name, request.grace_s)
+
+    async def store(self, request: StoreQuery, *, from_here: bool) -> StoreState:
+        """Look after the content store of a node, of this site or, if `from_here`, of another one.
+
+        Raises:
+            NodeUnknown: no site has such a node.
+        """
+        site = self._remotes.calls.topology.site_of(request.node)
+        if site is None or (site.name != self._remotes.calls.site and not from_here):
+            raise NodeUnknown(node=request.node)
+        if site.name != self._remotes.calls.site:
+            return await self._remotes.manager(site.name, "store", request, StoreState)
+        change = StoreChange(action=request.action, path=request.path)
+        return await self._remotes.decoder(request.node).store(change)
 
     async def _name_is_free(self, name: str, *, everywhere: bool) -> None:
         try:

@@ -149,11 +149,16 @@ class CheckTarget(msgspec.Struct, frozen=True, kw_only=True):
     guest: GuestXml
 
 
-class Receive(msgspec.Struct, frozen=True, kw_only=True):
-    """To the target's site: get `target` ready to receive the guest from node `source`. Idempotent per job.
+class StoreQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Look after the content store of `node`: see `StoreChange`."""
 
-    Answered with `Opened`: which of the guest's read-only disks `target` has.
-    """
+    node: str
+    action: str = "show"
+    path: str = ""
+
+
+class Receive(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: get `target` ready to receive the guest from node `source`. Idempotent per job."""
 
     job: str
     source: str

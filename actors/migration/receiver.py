@@ -7,7 +7,7 @@ one call over the WAN.
 from typing import Protocol
 
 from actors.calls.messages import Empty
-from actors.encoding.messages import OpenDecoder, Opened
+from actors.encoding.messages import OpenDecoder
 from actors.errors import NodeUnknown
 from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
 from actors.migration.messages import CheckTarget, EndTarget, Receive, TargetJob
@@ -22,7 +22,7 @@ class Target(Protocol):
     """What can be asked of the target's half; each method raises what went wrong there."""
 
     async def check(self, request: CheckTarget) -> None: ...
-    async def receive(self, request: Receive) -> Opened: ...
+    async def receive(self, request: Receive) -> None: ...
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus: ...
     async def end(self, request: EndTarget) -> None: ...
 
@@ -72,24 +72,23 @@ class Here:
         """Raises what speaks against the guest's coming."""
         await self._remotes.agent(request.target).check_incoming(request.guest)
 
-    async def receive(self, request: Receive) -> Opened:
+    async def receive(self, request: Receive) -> None:
         """Prepare the agent, open the decoder, and let the source reach the job's three sockets.
 
-        Which images the decoder looks at is read from the guest's own description: a disk that the guest would get to
+        Which files the decoder may use is read from the guest's own description: a disk that the guest would get to
         read here anyway.
         """
         node, guest = request.target, request.guest
         prepare = PrepareIncoming(job=request.job, source=request.source, info=guest.info, xml=guest.xml)
         paths = await self._remotes.agent(node).prepare_incoming(prepare, self._prepare_s)
-        images = [disk.path for disk in guest.info.disks if disk.read_only]
-        opening = OpenDecoder(job=request.job, wire_path=paths.wire, qemu_path=paths.ram, images=images)
-        opened = await self._remotes.decoder(node).decode(opening)
+        files = [disk.path for disk in guest.info.disks if disk.read_only]
+        opening = OpenDecoder(job=request.job, wire_path=paths.wire, qemu_path=paths.ram, files=files)
+        await self._remotes.decoder(node).decode(opening)
         transport = self._remotes.transport(node)
         for service, path in (("ram", paths.wire), ("libvirt", paths.libvirtd), ("nbd", paths.nbd)):
             name = f"{service}:{request.job}"
             exposed = Expose(tag=request.job, service=name, connect_path=path, peer=request.source)
             await transport.expose(exposed)
-        return opened
 
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
         """The move as the target's hypervisor has it."""
@@ -119,9 +118,9 @@ class Elsewhere:
         """See `Here`."""
         await self._remotes.manager(self._site, "check_target", request, Empty)
 
-    async def receive(self, request: Receive) -> Opened:
+    async def receive(self, request: Receive) -> None:
         """See `Here`."""
-        return await self._remotes.manager(self._site, "receive", request, Opened, self._prepare_s)
+        await self._remotes.manager(self._site, "receive", request, Empty, self._prepare_s)
 
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
         """See `Here`."""

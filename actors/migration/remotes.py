@@ -7,7 +7,7 @@ import msgspec
 
 from actors.calls.messages import Address, Empty
 from actors.config.schema import Topology
-from actors.encoding.messages import CodecStats, OpenDecoder, Opened, OpenEncoder
+from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
@@ -153,13 +153,17 @@ class Codec:
         """Get ready to encode one job's stream."""
         await self._calls.call(self._to, "open", request, Empty, self._deadline_s)
 
-    async def decode(self, request: OpenDecoder) -> Opened:
+    async def decode(self, request: OpenDecoder) -> None:
         """Get ready to decode one job's stream."""
-        return await self._calls.call(self._to, "open", request, Opened, self._deadline_s)
+        await self._calls.call(self._to, "open", request, Empty, self._deadline_s)
 
     async def stats(self, job: str) -> CodecStats:
         """What it has done for the job."""
         return await self._calls.call(self._to, "stats", CodecJob(job=job), CodecStats, self._deadline_s)
+
+    async def store(self, request: StoreChange) -> StoreState:
+        """Look after the node's content store (the decoder does)."""
+        return await self._calls.call(self._to, "store", request, StoreState, self._deadline_s)
 
     async def close(self, job: str) -> None:
         """Forget the job; without one, nothing happens."""

@@ -5,11 +5,10 @@ from collections.abc import Awaitable
 
 import msgspec
 
-from actors.encoding.messages import CodecStats, KnownImage, OpenEncoder
+from actors.encoding.messages import CodecStats, OpenEncoder
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
     FinishMove,
-    GuestInfo,
     GuestXml,
     JobPaths,
     MoveJob,
@@ -59,7 +58,6 @@ class Saga:
         self._plan = plan
         self._target = target
         self._here: JobPaths | None = None
-        self._images: list[KnownImage] = []
 
     async def perform(self, job: Job, do: Do) -> None:
         """Perform one step.
@@ -74,7 +72,7 @@ class Saga:
             case Step.RECEIVE:
                 guest = self._planned().guest
                 receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest)
-                self._images = (await self._target.receive(receive)).images
+                await self._target.receive(receive)
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
@@ -124,14 +122,8 @@ class Saga:
             qemu_path=here.ram,
             wire_path=here.wire,
             link_bytes_per_s=plan.link_bytes_per_s,
-            images=self._images_of(plan.guest.info),
         )
         await self._remotes.encoder(job.source).encode(opening)
-
-    def _images_of(self, guest: GuestInfo) -> list[KnownImage]:
-        """What the target offered, as far as those are disks of the guest: it may name no other file of this host."""
-        paths = {disk.path for disk in guest.disks if disk.read_only}
-        return [image for image in self._images if image.path in paths]
 
     def _start(self, job: Job) -> StartMove:
         disks = [disk.target for disk in self._planned().guest.info.disks if disk.moves]

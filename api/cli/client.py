@@ -10,6 +10,7 @@ import msgspec
 import stamina
 
 from actors.boot.status import BootStatus
+from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
@@ -118,6 +119,22 @@ class Client:
     def links(self) -> Links:
         """The site's links."""
         return self._ask("GET", "/v1/links", Links)
+
+    def store(self, node: str) -> StoreState:
+        """A node's content store."""
+        return self._ask("GET", f"/v1/nodes/{_part(node)}/store", StoreState)
+
+    def add_image(self, node: str, path: str) -> StoreState:
+        """Register an image in a node's store."""
+        return self._ask("POST", f"/v1/nodes/{_part(node)}/store/images", StoreState, json={"path": path})
+
+    def remove_image(self, node: str, path: str) -> StoreState:
+        """Forget a registered image."""
+        return self._ask("DELETE", f"/v1/nodes/{_part(node)}/store/images", StoreState, params={"path": path})
+
+    def clear_store(self, node: str) -> StoreState:
+        """Forget every block of a node's store."""
+        return self._ask("DELETE", f"/v1/nodes/{_part(node)}/store", StoreState)
 
     def events(self, job: str, after: int = 0) -> Iterator[JobEvent]:
         """Events of `job` with seq > `after` until it has ended, over as many connections as it takes.

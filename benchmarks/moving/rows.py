@@ -70,7 +70,7 @@ def row(setting: Setting, system: str, run: int, tuning: Tuning, measured: Measu
         "load": setting.load,
         "memory_mib": setting.memory_mib,
         "cache_mib": judged.cached_mib or setting.cache_mib,
-        "store": "image" if measured.layers.get("image", LayerCount()).pages else "empty",
+        "store": "image" if measured.layers.get("store", LayerCount()).pages else "empty",
         "total_s": _rounded(measured.total_s, 3),
         "running_s": _rounded(measured.running_s, 3),
         "pause_ms": _rounded(measured.pause_ms, 1),

@@ -63,6 +63,40 @@ def test_there_and_back(world: World, guest: tuple[str, Watch]) -> None:
     assert watch.verdict.stopped_ms > 0
 
 
+def test_a_guest_that_was_there_comes_back_by_reference(world: World, guest: tuple[str, Watch]) -> None:
+    name, watch = guest
+    layers = {}
+    for target in (THERE, HERE):
+        job = world.wait(world.start_move(name, target).id)
+        assert job.state == "completed", job
+        watch.arrived(target)
+        _sound(watch, target)
+        layers[target] = job.progress.layers
+        # Filling the stores goes on behind the move: the source's is what the guest finds when it comes back.
+        until("the store to be filled", lambda: world.stored(HERE) > layers[THERE]["zstd"].pages // 2, 60.0)
+    back = layers[HERE]
+    assert back["store"].pages > 2 * back["zstd"].pages, layers
+
+
+@pytest.mark.parametrize("harm", ["cleared", "truncated", "overwritten"])
+def test_a_store_that_is_lost_on_the_way_costs_no_guest(world: World, guest: tuple[str, Watch], harm: str) -> None:
+    name, watch = guest
+    first = world.wait(world.start_move(name, THERE).id)
+    assert first.state == "completed", first
+    watch.arrived(THERE)
+    until("the store to be filled", lambda: world.stored(HERE) > first.progress.layers["zstd"].pages // 2, 60.0)
+    world.lab.link(_LINK).change(_SLOW)
+    job = world.start_move(name, HERE)
+    world.wait_copying(job.id, 1 << 16)
+    world.harm_store(HERE, harm)
+    world.lab.restore_links()
+    ended = world.wait(job.id)
+    assert ended.state == "completed", ended
+    watch.arrived(HERE)
+    _sound(watch, HERE)
+    assert world.running_on(name) == [HERE]
+
+
 def test_a_disk_of_its_own_moves_too(world: World) -> None:
     name = "g-disk"
     watch = world.guest(name, HERE, data_mib=16)

@@ -55,7 +55,12 @@ class World:
         self.url = f"http://{lead.address}:8443"
 
     def guest(self, name: str, node: str, data_mib: int = 0) -> Watch:
-        """Create and start a guest on `node`, with a written disk of `data_mib` if not 0; returns when it ticks."""
+        """Create and start a guest on `node`, with a written disk of `data_mib` if not 0; returns when it ticks.
+
+        The nodes' stores are emptied: what an earlier test's guest left there would make moves too short to break.
+        """
+        for each in self.lab.plan.nodes:
+            self.api.clear_store(each.name)
         files = {one.name: one.run_dir / _console(name).name for one in self.lab.plan.nodes}
         for file in files.values():
             file.unlink(missing_ok=True)
@@ -119,6 +124,25 @@ class World:
         pids = self.lab.run(node, ["pgrep", "-f", f"^{title}"]).split()
         assert len(pids) == 1, f"{title} on {node}: {pids}"
         self.lab.run(node, ["kill", "-KILL", *pids])
+
+    def stored(self, node: str) -> int:
+        """Blocks in the store of `node`."""
+        return self.api.store(node).blocks
+
+    def harm_store(self, node: str, how: str) -> None:
+        """Clear, truncate or overwrite with noise the blocks that the store of `node` holds."""
+        if how == "cleared":
+            self.api.clear_store(node)
+            return
+        blocks = self.lab.node(node).state_dir / "lib-novacron" / "store" / "blocks"
+        size = blocks.stat().st_size
+        with blocks.open("r+b") as file:
+            if how == "truncated":
+                file.truncate(0)
+                return
+            for at in range(0, size, 1 << 20):
+                file.seek(at)
+                file.write(b"noise" * 100_000)
 
     def kill_stream(self, node: str) -> None:
         """Break one established TLS connection of the transport on `node` from outside."""

@@ -14,7 +14,10 @@ from types import FunctionType, ModuleType
 
 _WATCHED = (
     *(f"actors.transport.{name}" for name in ("calls", "channel", "frames", "handshake", "schedule", "session")),
-    *(f"actors.encoding.{name}" for name in ("codec", "decoder", "encoder", "format", "parser")),
+    *(
+        f"actors.encoding.{name}"
+        for name in ("codec", "decoder", "encoder", "far", "format", "parser", "reverse", "window")
+    ),
     "actors.calls.directory",
     "actors.calls.service",
     "actors.security.groups",

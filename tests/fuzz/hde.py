@@ -2,15 +2,19 @@
 
 import functools
 import itertools
+import struct
 
 import numpy as np
 import xxhash
 
 from actors.encoding import records as rec
+from actors.encoding import reverse as rev
 from actors.encoding.decoder import Decoder
 from actors.encoding.encoder import Settings
+from actors.encoding.far import Acquaintances, FarStore
 from actors.encoding.format import BATCH_HEADER_BYTES, OPENING_HEAD_BYTES, BatchHeader, Opening
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
+from actors.encoding.window import Held, Window
 from actors.errors import StreamCorrupt
 from tests.fuzz.target import Script, Target
 from tests.unit.encoding import kit
@@ -209,9 +213,49 @@ def _decoder_seeds() -> list[bytes]:
     return [frames for _, frames, _ in _encodings()]
 
 
+def reverse(data: bytes) -> None:
+    """Any bytes that come back: messages in bounded memory, and nothing is found that was not told."""
+    script = Script(data)
+    sealed, piece_bytes = script.number() & 1, 1 + script.number(2)
+    frames = script.rest()
+    if sealed:
+        frames = b"".join(rev._frame(body[0] % 8, body[1:]) for body in frames.split(b"|") if body)
+    reader, far, window = rev.Reader(), FarStore(Acquaintances()), Window()
+    window.hold(Held(0, 100, np.arange(3), np.zeros((3, 512), np.uint64)))
+    try:
+        for start in range(0, len(frames), piece_bytes):
+            for message in reader.feed(frames[start : start + piece_bytes]):
+                match message:
+                    case rev.Sources():
+                        far.meet(message)
+                    case rev.Prints():
+                        far.learn(message)
+                    case rev.Ready():
+                        far.ready()
+                    case rev.Done(offset):
+                        window.done(offset)
+                    case rev.Need():
+                        numbers, pages = window.needed(message)
+                        assert 0 < len(numbers) == len(pages) <= 3
+                    case rev.Answer(answer):
+                        assert len(answer) <= rev.BODY_MAX_BYTES
+    except StreamCorrupt:
+        return
+    assert far.memory_bytes <= 40 * rev.BLOCKS_MAX + (1 << 20)
+
+
+def _reverse_seeds() -> list[bytes]:
+    sources = kit.KEY + struct.pack("<16sQII", b"s" * 16, 7, 0, 40)
+    prints = struct.pack("<I", 3) + b"prints" * 9
+    need = struct.pack("<QHH", 0, 0, 2)
+    bodies = [b"\2" + sources, b"\3" + prints, b"\4", b"\6" + need, b"\5" + struct.pack("<Q", 100), b"\1answer"]
+    return [b"\1\xff\xff" + b"|".join(bodies), b"\1\x20\0" + b"|".join(bodies[2:])]
+
+
 TARGETS = (
     Target("parser", parser, _parser_seeds, longest_bytes=12000),
     Target("roundtrip", roundtrip, _roundtrip_seeds),
     Target("decoder", decoder, _decoder_seeds, longest_bytes=65536),
     Target("damage", damage, _damage_seeds),
+    Target("reverse", reverse, _reverse_seeds),
 )

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
-from actors.encoding.messages import LayerCount
+from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.errors import (
     GuestExists,
     GuestNotRunning,
@@ -16,6 +16,7 @@ from actors.errors import (
     GuestUnknown,
     JobUnknown,
     NodeUnknown,
+    NotFound,
     NovaCronError,
     PastNoReturn,
     SameNode,
@@ -38,6 +39,7 @@ from actors.migration.messages import (
     Progress,
     Sites,
     SiteView,
+    StoreQuery,
 )
 from actors.transport.messages import LinkSample, LinkState
 
@@ -95,6 +97,7 @@ class FakeBackend:
     guest_list: dict[str, GuestInfo] = field(default_factory=lambda: {"web1": guest("web1")})
     job_list: dict[str, JobView] = field(default_factory=dict)
     happened: dict[str, list[JobEvent]] = field(default_factory=dict)
+    images: dict[str, dict[str, StoreImage]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     requests: list[msgspec.Struct] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
@@ -239,6 +242,21 @@ class FakeBackend:
             self.go(job.id, state="cancelled", ended_at=120.0)
             await self.announce()
         return self.job_list[job.id]
+
+    async def store(self, request: StoreQuery) -> StoreState:
+        self._seen(request)
+        if request.node not in {"madrid1", "paris1"}:
+            raise NodeUnknown(node=request.node)
+        images = self.images.setdefault(request.node, {})
+        match request.action:
+            case "add":
+                images[request.path] = StoreImage(path=request.path, kind="raw", state="ready", blocks=256)
+            case "remove":
+                if images.pop(request.path, None) is None:
+                    raise NotFound(what=f"image {request.path}")
+            case "clear":
+                images.clear()
+        return StoreState(node=request.node, capacity=262144, blocks=1024, hits=512, images=list(images.values()))
 
     async def links(self) -> Links:
         self._seen()

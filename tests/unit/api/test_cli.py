@@ -64,6 +64,25 @@ def test_links(cli: Cli) -> None:
     assert json.loads(cli.ok("links", "--json"))["links"][0]["forecast"]["mean"] == 1.2e7
 
 
+def test_stores(cli: Cli) -> None:
+    shown = cli.ok("store", "add", "/images/root.raw")
+    assert [line.split()[:4] for line in shown.splitlines()[1:]] == [
+        ["madrid1", "/images/root.raw", "raw", "ready"],
+        ["paris1", "/images/root.raw", "raw", "ready"],
+    ]
+    assert "/images/root.raw" in cli.ok("store", "list", "--node", "paris1")
+    assert json.loads(cli.ok("store", "stats", "--json"))["stores"][1]["hits"] == 512
+    assert "paris1" in cli.ok("store", "stats")
+    assert cli.ok("store", "remove", "/images/root.raw", "--node", "paris1") == (
+        "/images/root.raw is no longer registered on paris1.\n"
+    )
+    # Where it is no longer registered is told; that is no failure as long as it was somewhere.
+    assert "paris1: " in cli("store", "remove", "/images/root.raw").stderr
+    assert "image /images/root.raw" in cli.refused(3, "store", "remove", "/images/root.raw", "--node", "madrid1")
+    assert cli.ok("store", "clear", "--node", "madrid1") == "The store is empty on madrid1.\n"
+    assert cli.ok("store", "list") == "No image is registered.\n"
+
+
 def test_status(cli: Cli, app: FastAPI) -> None:
     assert cli.ok("status").startswith("Ready (phase ready) after 1.5 s.")
     away = component("manager", "services", "retrying", "libvirt is away")

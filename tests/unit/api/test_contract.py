@@ -12,7 +12,7 @@ from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from actors.boot import status
-from actors.encoding.messages import LayerCount
+from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
 from actors.transport import messages as transport
@@ -73,6 +73,8 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.GuestView, hypervisor.GuestInfo),
         (models.GuestList, hypervisor.Guests),
         (models.LayerView, LayerCount),
+        (models.StoreImageView, StoreImage),
+        (models.StoreView, StoreState),
         (models.SiteView, migration.SiteView),
         (models.SiteList, migration.Sites),
         (models.ProgressView, migration.Progress),

@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from actors.hypervisor.messages import DiskSpec, GuestSpec
-from actors.migration.messages import CreateGuestAnywhere, GuestAction, MoveRequest, SiteView
+from actors.migration.messages import CreateGuestAnywhere, GuestAction, MoveRequest, SiteView, StoreQuery
 from tests.unit.api.fake import FakeBackend, boot, component
 
 
@@ -28,6 +28,21 @@ async def test_one_node(client: httpx2.AsyncClient, backend: FakeBackend) -> Non
     backend.site_list[1] = SiteView(name="paris", state="unreachable", nodes=[], reason="link down")
     answer = await client.get("/v1/nodes/paris1")
     assert (answer.status_code, answer.json()["code"]) == (503, "unreachable"), "whether it exists is not known"
+
+
+async def test_a_nodes_store(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    path = "/v1/nodes/madrid1/store"
+    added = await client.post(f"{path}/images", json={"path": "/images/root.raw"})
+    assert (added.status_code, added.json()["images"][0]["path"]) == (202, "/images/root.raw")
+    assert (await client.get(path)).json()["blocks"] == 1024
+    assert (await client.delete(f"{path}/images", params={"path": "/images/other"})).json()["code"] == "not-found"
+    assert (await client.delete(f"{path}/images", params={"path": "/images/root.raw"})).json()["images"] == []
+    assert (await client.delete(path)).status_code == 200
+    assert (await client.get("/v1/nodes/rome1/store")).json()["code"] == "node-unknown"
+    assert (await client.post(f"{path}/images", json={"path": "relative"})).status_code == 422
+    asked = [(request.action, request.path) for request in backend.requests if isinstance(request, StoreQuery)]
+    assert asked[:3] == [("add", "/images/root.raw"), ("show", ""), ("remove", "/images/other")]
+    assert asked[4] == ("clear", "")
 
 
 async def test_create_guest_carries_every_field(client: httpx2.AsyncClient, backend: FakeBackend) -> None:

@@ -37,7 +37,7 @@ def test_a_row_has_every_promised_column() -> None:
 
 
 def test_the_store_is_what_the_move_made_use_of() -> None:
-    measured = Measured(total_s=9.0, layers={"image": LayerCount(pages=85_640, bytes_in=1, bytes_out=1)})
+    measured = Measured(total_s=9.0, layers={"store": LayerCount(pages=85_640, bytes_in=1, bytes_out=1)})
     found = row(SETTING, "novacron", 1, Tuning(), measured, Judged(ok=True), "")
     assert found["store"] == "image"
 

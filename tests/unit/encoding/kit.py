@@ -3,17 +3,21 @@
 import itertools
 import random
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import blake3
 import numpy as np
 
 from actors.encoding import records as rec
-from actors.encoding.decoder import BlockReader, Decoder
-from actors.encoding.encoder import Encoder, IndexedImage, Settings
-from actors.encoding.format import ImageName
-from actors.encoding.images import index_of
+from actors.encoding.decoder import Decoder
+from actors.encoding.encoder import Encoder, Settings
+from actors.encoding.far import Acquaintances
+from actors.encoding.find import PRINT_MASK
+from actors.encoding.format import Opening
+from actors.encoding.kernel import Words
+from actors.encoding.keyed import digest_pages, key_words
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
+from actors.encoding.reverse import Done, Message, Need, Prints, Reader, Ready, Sources, pack
+from actors.encoding.shelf import Blocks, Shelf
 
 SMALL = Settings(dedupe_cache_mib=8, batch_bytes=65536)
 RAM = 2
@@ -30,31 +34,75 @@ def pieces(stream: bytes, cuts: Iterable[int]) -> list[bytes]:
     return [stream[a:b] for a, b in itertools.pairwise(at)]
 
 
-class MemoryImage:
-    """A disk image in memory, as the decoder reads it; `named` differs from `content` when the file was changed."""
+KEY = bytes(range(16))
 
-    def __init__(self, content: bytes, named: bytes | None = None) -> None:
-        named = content if named is None else named
+
+def digests_of(content: bytes) -> Words:
+    """The digests of whole pages under `KEY`."""
+    pages = np.frombuffer(content, np.uint64).reshape(-1, 512).copy()
+    digests = np.empty((len(pages), 2), np.uint64)
+    digest_pages(pages, key_words(KEY), digests)
+    return digests
+
+
+class MemoryBlocks:
+    """A source of blocks in memory; `told` differs from `content` when it changed since it was told of."""
+
+    def __init__(self, content: bytes, told: bytes | None = None, source: bytes = b"s" * 16) -> None:
         self.content = content
-        self.name = ImageName(blake3.blake3(named).digest(), len(named) // 4096)
+        self.source = source
+        self.used = 0
+        self.lost: list[int] = []
+        self._prints = digests_of(content if told is None else told)[:, 0] & PRINT_MASK
+
+    def prints(self) -> tuple[int, Words, Words]:
+        return 1, self._prints, np.ones(len(self._prints), np.uint64)
 
     def read(self, block: int, into: memoryview) -> bool:
         piece = self.content[block * 4096 :][: len(into)]
         into[: len(piece)] = piece
         return len(piece) == len(into)
 
+    def use(self, blocks: Words) -> None:
+        self.used += len(blocks)
 
-def indexed(content: bytes) -> IndexedImage:
-    """The same image as the encoder has it."""
-    return IndexedImage(MemoryImage(content).name, index_of(content))
+    def spoilt(self, block: int, digest: Words) -> None:
+        self.lost.append(block)
+
+
+def tell(encoder: Encoder, message: Message) -> bytes:
+    """What comes back, through its frame; the frame that answers it."""
+    (told,) = Reader().feed(pack(message))
+    match told:
+        case Sources():
+            encoder.far.meet(told)
+        case Prints():
+            encoder.far.learn(told)
+        case Ready():
+            encoder.far.ready()
+        case Done(offset):
+            encoder.window.done(offset)
+        case Need():
+            return encoder.missing(told)
+    return b""
 
 
 def encoded(
-    parts: Iterable[bytes], settings: Settings = SMALL, *, flush: bool = False, images: Sequence[IndexedImage] = ()
+    parts: Iterable[bytes],
+    settings: Settings = SMALL,
+    *,
+    flush: bool = False,
+    blocks: Sequence[Blocks] = (),
+    acquaintances: Acquaintances | None = None,
 ) -> tuple[bytes, Encoder]:
-    """All frames for a stream that comes in `parts`; with `flush` nothing is held back between them."""
-    encoder = Encoder(settings, no_clock, images)
-    frames = []
+    """All frames for a stream that comes in `parts`; with `flush` nothing is held back between them.
+
+    `blocks`: what the far side has.
+    """
+    encoder = Encoder(settings, no_clock, acquaintances)
+    frames = [encoder.open()]
+    for message in Shelf(KEY, None, blocks).tell(Opening.unpack(memoryview(frames[0]), 1 << 20)):
+        tell(encoder, message)
     for part in parts:
         frames.append(encoder.feed(part))
         if flush:
@@ -64,12 +112,35 @@ def encoded(
     return b"".join(frames), encoder
 
 
-def decoded(frames: bytes, cache_mib: int = 8, images: Sequence[BlockReader] = ()) -> bytes:
+def decoded(frames: bytes, cache_mib: int = 8, blocks: Sequence[Blocks] = ()) -> bytes:
     """What the frames stand for."""
-    decoder = Decoder(cache_mib, images)
+    decoder = Decoder(cache_mib, Shelf(KEY, None, blocks))
     stream = decoder.feed(frames)
     decoder.end()
     return stream
+
+
+def moved(
+    parts: Sequence[bytes],
+    shelf: Shelf,
+    settings: Settings = SMALL,
+    acquaintances: Acquaintances | None = None,
+    damage: tuple[int, Callable[[], object]] = (-1, lambda: None),
+) -> tuple[bytes, Encoder, Decoder]:
+    """A stream sent in `parts`, every question of the decoder answered after the part that raised it.
+
+    `damage`: what happens before the part of that number.
+    """
+    encoder, decoder = Encoder(settings, no_clock, acquaintances), Decoder(8, shelf)
+    out = [decoder.feed(encoder.open())]
+    for number, part in enumerate([*parts, None]):
+        if number == damage[0]:
+            damage[1]()
+        out.append(decoder.feed(encoder.finish() if part is None else encoder.feed(part)))
+        while decoder.replies:
+            out.append(decoder.feed(tell(encoder, decoder.replies.popleft())))
+    decoder.end()
+    return b"".join(out), encoder, decoder
 
 
 def found_pages(parts: Iterable[bytes]) -> tuple[list[tuple[int, int]], StreamParser]:

@@ -1,4 +1,4 @@
-"""Frames: version 2 stays what it is, and a frame that is whole but hostile is refused."""
+"""Frames: version 3 stays what it is, and a frame that is whole but hostile is refused."""
 
 import base64
 import struct
@@ -16,19 +16,21 @@ from actors.encoding import layout as lay
 from actors.encoding.codec import Decompressor
 from actors.encoding.decoder import Decoder
 from actors.encoding.encoder import Settings
+from actors.encoding.reverse import Need
+from actors.encoding.shelf import Shelf
 from actors.errors import StreamCorrupt
 from tests.unit.encoding import kit
 
-# A version 2 stream as it was first written; a decoder of version 2 must always read it. It holds one of each op.
+# A version 3 stream as it was first written; a decoder of version 3 must always read it. It holds one of each op.
 GOLDEN = zlib.decompress(
     base64.b85decode(
-        b"c-r&xaB*c~WME+6U|{eNWMuej^MLOov&n76`yAmd2F_A?)yv;ql~t}w>t%Gi8Y<w<3{<+|hs%@;JGq=aoERA9HZU;oDl#ze0L57##xSG"
-        b"+F;JL60EihB7#Kjt!+<GAuHVI-5wqfUUu|dNnP6YGGJjj<pVvJMOp-j@QVc9|viuB8T>L!K7#SoOm>Hx3UBi5V+L%FRFfkV;=0eS30h5"
-        b"djEO0S|Edq65#UKJI!hxg{nGI3NKpAMDRDW_tVqSV`iXxQOV_;-rW?^Mx=iubx=Hcbz7Z4N@77-N_mync_mXVc{S5Q<^R#8<`*U;3`*3"
-        b"s3|H!w6ZHZe6bx3ILbwz0LdcW`uac5!uc_we-c_VM-e4+snj4hanlkBE$lj){$nPe@EkPDxEm&&bTm&dJToFDNW3E-5W5uc)l5uBol7Z"
-        b")j|4ZfR|6@96C6?&<C8pD=OK<SA39O`kDy*6cZR=gnWRaM9u=OP4KQv2xYwHEY+c->`Ah<}F*dZQrqT*X})g_w7G$@X+BSM~@vpaq`sZ"
-        b"GiT48zi{!=<ttaOUB7Yj*6llY@7;g!@X_NZPoF)1@$%K{H*ep)|M2nC=PzHsegE<E*Y7`n|NS5J|ET{*{XgpeQU8znf7Jh@{vY-KsQ*X"
-        b"(KkENc|Bw2AB={dT9xxjJqy8WD|ET{*{XgpeQU8znf7Jh@{vY-KsQ*X(KkENc{|{gPGkG{M61{q0ZUgp(6*jk?u2X(6_b32mu`?q"
+        b"c-r&xaB*d3U}j+8U|{eNWMrtd)^97#eskBuiGg8m0|NuEA_D^t0|NsK16T<|3J?Q@83cfsL4kpRkpTfrIdc6j?u?ifxBF^46VC*D!xV+?"
+        b"ZA*jKSXNuaHcs91hMViich^(ddJIgGJls+YEON5^3`|`7JkuB%B!Etk3Um$g1scN)GLwn9C@~jmE(@4sWMF}dA#4?>11km*P!SF!oycs6"
+        b"N(Rb61Eu<tGZORCQ&SY7v>pQ^6Eh1d8#@Ol7dH<tAHRU0kg$lTn7D+bl(dYjoV<dflCp}bn!1LjmbQ+rp1y&hk+F%XnYo3fm9>qnoxOvj"
+        b"le3Gfo4bdnm$#3vpMOALP;f|SSa?KaRCG*iTzo=eQgTXaT6#uiR(4KqUVcGgQE^FWS$RceRdr2mU427iQ*%peTYE=mS9ecuU;l)OlO|7@"
+        b"I&J!lnX_iknLBU(f`y9~FIl>5`HGdRR<BvRZvBRhn>KIRx^4T8ox67L*}HH5frEz*A31vL_=%IJPM<k@?)-&|mo8tqdhPm+o40P?xqI*a"
+        b"gNKhEKY9A>`HPpYUcY(!?)`_4pFV&2`tAFVpTB<p`TOtxsQ*X(KkENc|Bw2A)c>RYANBvJ|402l>i<#ykNSVq|0BWwu<?M=_#gHEsQ*X("
+        b"KkENc|Bw2A)c>RYANBvJ|402l>i<#ykNSW3`k%?eiIM2l19Ka&FSI~cH|1Db`No-F+5pBQE29"
     )
 )
 
@@ -47,12 +49,12 @@ def golden_stream() -> bytes:
 
 
 def test_the_golden_stream_is_read() -> None:
-    assert kit.decoded(GOLDEN, images=[kit.MemoryImage(IMAGE)]) == golden_stream()
+    assert kit.decoded(GOLDEN, blocks=[kit.MemoryBlocks(IMAGE)]) == golden_stream()
 
 
 def test_the_golden_stream_is_written() -> None:
     plain = Settings(zstd=False, dedupe_cache_mib=8, batch_bytes=65536)
-    frames, _ = kit.encoded([golden_stream()], plain, images=[kit.indexed(IMAGE)])
+    frames, _ = kit.encoded([golden_stream()], plain, blocks=[kit.MemoryBlocks(IMAGE)])
     assert frames == GOLDEN
 
 
@@ -79,23 +81,36 @@ def test_the_batch_that_the_next_tests_spoil_is_right() -> None:
     assert Decoder(8).feed(OPENING + batch(RAW_PARTS, b"hello")) == b"hello"
 
 
-def test_blocks_outside_the_image_are_refused() -> None:
-    image = kit.MemoryImage(IMAGE)
-    opening = fmt.Opening(256, 65536, (image.name,)).pack()
+WITH_BLOCKS = fmt.Opening(256, 65536, fmt.WANTS_FILES).pack()
 
-    def page(blocks: bytes) -> bytes:
-        stream = IMAGE[8192:]
-        return Decoder(8, [image]).feed(opening + batch([bytes([lay.OP_IMAGE]), *[b""] * 6, blocks], stream))
 
-    assert page(b"\x04") == IMAGE[8192:]
-    for blocks in (b"\x06", b"\x01", b"", b"\x84", b"\x04\x05", b"\xfe" + b"\xff" * 8 + b"\x01"):
+def referring(blocks: bytes, page: bytes, check: bytes) -> bytes:
+    """What a decoder with the blocks of `IMAGE` makes of a batch that refers to them."""
+    decoder = Decoder(8, Shelf(kit.KEY, None, [kit.MemoryBlocks(IMAGE)]))
+    out = decoder.feed(WITH_BLOCKS + batch([bytes([lay.OP_STORE]), *[b""] * 6, blocks], page, check=check))
+    assert out or any(isinstance(reply, Need) for reply in decoder.replies)
+    return out
+
+
+def check_of(page: bytes) -> bytes:
+    return Shelf(kit.KEY).check(kit.digests_of(page))
+
+
+def test_blocks_are_read_and_those_that_can_not_be_are_refused() -> None:
+    page = IMAGE[8192:]
+    assert referring(b"\x04", page, check_of(page)) == page
+    for blocks in (b"\x06", b"\x01", b"", b"\x84", b"\xfe" + b"\xff" * 8 + b"\x01"):
         with pytest.raises(StreamCorrupt):
-            page(blocks)
+            referring(blocks, page, check_of(page))
 
 
-def test_blocks_without_images_are_refused() -> None:
-    with pytest.raises(StreamCorrupt, match="no image"):
-        Decoder(8).feed(OPENING + batch([bytes([lay.OP_IMAGE]), *[b""] * 6, b"\x00"], IMAGE[:4096]))
+def test_another_block_with_the_same_print_is_asked_for() -> None:
+    assert referring(b"\x04", IMAGE[8192:], check_of(IMAGE[:4096])) == b""
+
+
+def test_blocks_without_a_source_are_refused() -> None:
+    with pytest.raises(StreamCorrupt, match="never told"):
+        Decoder(8).feed(OPENING + batch([bytes([lay.OP_STORE]), *[b""] * 6, b"\x00"], IMAGE[:4096]))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,11 @@ def test_blocks_without_images_are_refused() -> None:
         batch(RAW_PARTS, b"hello", parts=(1, 0, 1, 1 << 31, 0, 0, 0, 0)),
         batch(RAW_PARTS, b"hello", body_bytes=1 << 31),
         batch(RAW_PARTS, b"hello", kind=fmt.FINAL),
-        batch([bytes([lay.OP_IMAGE]), *[b""] * 7], bytes(4096)),
+        batch([bytes([lay.OP_STORE]), *[b""] * 7], bytes(4096)),
+        batch(RAW_PARTS, b"hello", check=b"c" * 16),
+        batch([*[b""] * 6, bytes(4096), b""], b"", kind=fmt.PAGES),
+        batch([*[b""] * 6, bytes(4095), b""], b"", kind=fmt.PAGES),
+        batch(RAW_PARTS, b"hello", kind=fmt.PAGES),
         batch([b"\x20", *RAW_PARTS[1:]], b"hello"),
         batch([bytes([lay.OP_REFERENCE]), b"", b"\x00", b"", b"", b"", b"", b""], bytes(4096)),
         batch([bytes([lay.OP_REFERENCE]), b"", b"\xff" * 12, b"", b"", b"", b"", b""], bytes(4096)),
@@ -151,8 +170,8 @@ def test_random_ops_never_get_out(parts: list[bytes], filler: bytes, ops: bytes)
         (fmt.Opening(9 * 256, 65536).pack(), "dedupe_cache_mib"),
         (fmt.Opening(256, 1 << 30).pack(), "announced"),
         (fmt.Opening(256, 0).pack(), "announced"),
-        (fmt.Opening(256, 65536, (fmt.ImageName(bytes(32), 1),)).pack(), "not offer"),
-        (fmt.Opening(256, 65536, (fmt.ImageName(bytes(32), 1),) * 9).pack(), "9 images"),
+        (fmt.Opening(256, 65536, 4).pack(), "wish"),
+        (fmt.Opening(256, 65536, 0, (fmt.Known(bytes(16), 1),) * 65).pack(), "65 known"),
         (fmt.Opening(256, 65536).pack()[:-1] + b"x", "checksum"),
     ],
 )
@@ -162,8 +181,8 @@ def test_openings_that_are_refused(opening: bytes, problem: str) -> None:
 
 
 def test_another_version_is_named() -> None:
-    head = struct.pack("<4sB3xII", b"NHDE", 1, 256, 65536)
-    with pytest.raises(StreamCorrupt, match="version 1"):
+    head = struct.pack("<4sB3xII", b"NHDE", 2, 256, 65536)
+    with pytest.raises(StreamCorrupt, match="version 2"):
         Decoder(8).feed(head + struct.pack("<Q", xxhash.xxh3_64_intdigest(head)))
 
 

@@ -31,12 +31,13 @@ def until(what: Callable[[], bool]) -> None:
 class Pair:
     """An encoder and a decoder with nothing but a socket between them."""
 
-    def __init__(self, folder: Path, patience: Patience = PATIENCE) -> None:
+    def __init__(self, folder: Path, patience: Patience = PATIENCE, *, encodes: bool = True) -> None:
         self.source, self.wire, self.target = folder / "ram.sock", folder / "wire.sock", folder / "incoming.sock"
         self.decoder = DecoderPump("move", self.wire, self.target, 8, patience)
         self.encoder = EncoderPump("move", self.source, self.wire, CONFIG, patience)
         self.decoder.start()
-        self.encoder.start()
+        if encodes:
+            self.encoder.start()
 
     def close(self) -> None:
         """End both."""
@@ -54,11 +55,17 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 @pytest.fixture
 def target(pair: Pair) -> Iterator[socket.socket]:
     """The target's listening socket."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(pair.target))
-        listener.listen(1)
-        listener.settimeout(DEADLINE_S)
+    with listening(pair.target) as listener:
         yield listener
+
+
+def listening(path: Path) -> socket.socket:
+    """A listening socket."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1)
+    listener.settimeout(DEADLINE_S)
+    return listener
 
 
 def read_all(source: socket.socket) -> bytes:
@@ -91,7 +98,7 @@ def test_a_stream_and_its_answers_pass(pair: Pair, target: socket.socket) -> Non
     assert sent.digest == received.digest
     assert sent.stream_bytes == received.stream_bytes == len(stream)
     assert sent.wire_bytes == received.wire_bytes
-    assert set(sent.layers) == {"zero", "image", "dedupe", "delta", "zstd", "passthrough"}
+    assert set(sent.layers) == {"zero", "store", "dedupe", "delta", "zstd", "passthrough"}
 
 
 def test_bytes_that_begin_a_record_are_not_held_back(pair: Pair, target: socket.socket) -> None:
@@ -122,7 +129,7 @@ def test_a_target_that_fails_ends_the_source_at_once(pair: Pair, target: socket.
 
 
 def test_a_wire_that_lies_fails_the_decoder(tmp_path: Path) -> None:
-    with contextlib.closing(Pair(tmp_path)) as pair, connect(pair.wire) as wire:
+    with contextlib.closing(Pair(tmp_path, encodes=False)) as pair, connect(pair.wire) as wire:
         wire.sendall(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n")
         until(lambda: pair.decoder.ended)
         assert pair.decoder.state == "failed"
@@ -132,9 +139,12 @@ def test_a_wire_that_lies_fails_the_decoder(tmp_path: Path) -> None:
             assert wire.recv(1) == b""
 
 
-def test_a_wire_that_ends_early_fails_the_decoder(pair: Pair, target: socket.socket) -> None:
+def test_a_wire_that_ends_early_fails_the_decoder(tmp_path: Path) -> None:
     frames, _ = kit.encoded([kit.guest_stream(4)])
-    with connect(pair.wire) as wire:
+    with contextlib.ExitStack() as stack:
+        pair = stack.enter_context(contextlib.closing(Pair(tmp_path, encodes=False)))
+        target = stack.enter_context(listening(pair.target))
+        wire = stack.enter_context(connect(pair.wire))
         wire.sendall(frames[:-10])
         far, _ = target.accept()
         with far:

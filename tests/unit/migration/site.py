@@ -8,7 +8,7 @@ import msgspec
 from actors.calls.messages import Address, Caller, Empty, Reply
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config, Topology
-from actors.encoding.messages import CodecStats, KnownImage, LayerCount, OpenDecoder, Opened, OpenEncoder
+from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import (
     ActorDown,
@@ -354,10 +354,9 @@ class FakeEncoder(FakeCodec):
 
 class FakeDecoder(FakeCodec):
     @exposed()
-    async def open(self, caller: Caller, request: OpenDecoder) -> Opened:
+    async def open(self, caller: Caller, request: OpenDecoder) -> Empty:
         self.jobs[request.job] = request
-        known = [KnownImage(path=path, digest="00" * 32, blocks=9) for path in request.images]
-        return Opened(images=[*known, KnownImage(path="/etc/shadow", digest="11" * 32, blocks=1)])
+        return Empty()
 
 
 def config(node: str, state_dir: Path) -> Config:

@@ -1,0 +1,90 @@
+"""Fills a node's store with the pages of a job's ring, in the background and behind the stream."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+
+from actors.encoding.kernel import PAGE_WORDS, Bytes, Words, copy_page, kernel
+from actors.encoding.pages import FILLED, PageRing, is_zero
+from actors.encoding.store import Store
+
+log = structlog.get_logger()
+
+EVERY_S = 1.0
+BATCH_PAGES = 256
+
+
+@kernel
+def take_new(ring: PageRing, taken: Bytes, start: int, pages: Words) -> tuple[int, int]:
+    """Copy pages that were written since they were last taken, from slot `start` on; (next slot, how many).
+
+    The stream may go on meanwhile: a page that changes under the copy is a page like any other.
+    """
+    count = 0
+    slot = start
+    while slot < ring.state[FILLED] and count < len(pages):
+        if taken[slot] != ring.writes[slot]:
+            taken[slot] = ring.writes[slot]
+            copy_page(pages[count], ring.pages[slot])
+            if not is_zero(pages[count]):
+                count += 1
+        slot += 1
+    return slot, count
+
+
+class Filler:
+    """Fills `store` from the ring of one job; while the job runs only into free slots, for it may refer to the others.
+
+    Args:
+        ring: the job's ring, None as long as it has none.
+    """
+
+    def __init__(self, job: str, store: Store, ring: Callable[[], PageRing | None]) -> None:
+        self._job = job
+        self._store = store
+        self._ring = ring
+        self._taken = np.empty(0, np.uint8)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{job}-fill", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """The job is over: what is left goes into the store, in the background."""
+        self._ended.set()
+
+    def join(self, patience_s: float) -> None:
+        """Wait until all is in the store, `patience_s` at most."""
+        self._thread.join(patience_s)
+
+    def _run(self) -> None:
+        kept = 0
+        try:
+            while not self._ended.wait(EVERY_S):
+                kept += self._pass(evicts=False)
+            kept += self._pass(evicts=True)
+        except OSError as error:
+            log.warning("the store is not filled any further", job=self._job, reason=str(error))
+        log.info("store filled", job=self._job, blocks=kept)
+
+    def _pass(self, *, evicts: bool) -> int:
+        ring = self._ring()
+        if ring is None:
+            return 0
+        if not len(self._taken):
+            self._taken = np.zeros(len(ring.pages), np.uint8)
+        pages = np.empty((BATCH_PAGES, PAGE_WORDS), np.uint64)
+        slot = kept = 0
+        while slot < ring.state[FILLED] and (evicts or self._store.free > BATCH_PAGES):
+            slot, count = take_new(ring, self._taken, slot, pages)
+            kept += self._store.add(pages[:count], evicts=evicts)
+        return kept
+
+
+def warm_up() -> None:
+    """Compile or load the kernel."""
+    take_new(PageRing.of(1), np.zeros(1, np.uint8), 0, np.empty((1, PAGE_WORDS), np.uint64))
