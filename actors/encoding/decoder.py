@@ -17,6 +17,7 @@ from actors.encoding.format import (
     SLOTS_PER_MIB,
     BatchHeader,
     Opening,
+    body_max,
     check_batch,
 )
 from actors.encoding.kernel import PAGE_BYTES, Bytes, Ints, Words
@@ -168,7 +169,7 @@ class Decoder:
     def _open(self, frame: memoryview) -> None:
         self._opening = opening = Opening.unpack(frame, self._slots_max)
         self._ring = PageRing.of(max(1, opening.slots))
-        self._frame = bytearray(BATCH_HEADER_BYTES + 2 * opening.batch_bytes + 64)
+        self._frame = bytearray(BATCH_HEADER_BYTES + body_max(2 * opening.batch_bytes + 64))
         self._out = np.empty(opening.batch_bytes, np.uint8)
         self._blocks = np.empty(opening.batch_bytes // PAGE_BYTES, np.int64)
         self._block_pages = np.empty(len(self._blocks) * PAGE_BYTES, np.uint8)
@@ -242,7 +243,8 @@ class Decoder:
         size = header.parts[lay.PAGES]
         if size != len(waiting.places) * PAGE_BYTES:
             raise StreamCorrupt(reason=f"{size} bytes of pages came, {len(waiting.places)} pages were asked for")
-        payload = np.frombuffer(self._decompressor.decompress(header.codec, body, size), np.uint8)
+        # A frame of its own: these pages come out of turn.
+        payload = np.frombuffer(Decompressor().decompress(header.codec, body, size), np.uint8)
         pages = self._block_pages[: waiting.count * PAGE_BYTES]
         pages.reshape(-1, PAGE_BYTES)[waiting.places] = payload.reshape(-1, PAGE_BYTES)
         digests = self._block_digests[: waiting.count]

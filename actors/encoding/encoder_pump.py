@@ -10,8 +10,8 @@ from actors.encoding.encoder import Encoder, Settings
 from actors.encoding.far import Acquaintances
 from actors.encoding.filler import Filler
 from actors.encoding.handover import Handover
-from actors.encoding.level import LevelChooser
 from actors.encoding.messages import CodecStats
+from actors.encoding.plan import Planner, Seen
 from actors.encoding.pump import COPY_BYTES, Patience, Pump
 from actors.encoding.reverse import Answer, Done, Message, Need, Prints, Reader, Ready, Sources
 from actors.encoding.store import Store
@@ -56,7 +56,7 @@ class EncoderPump(Pump):
         )
         self._behind_bytes = config.qemu_buffer_bytes
         self._encoder = Encoder(settings, time.thread_time, acquaintances)
-        self._chooser = LevelChooser(config.zstd_level, link_bytes_per_s)
+        self._planner = Planner(config.zstd_level, link_bytes_per_s)
         self._handover = Handover()
         self._filler = Filler(job, store, lambda: self._encoder.ring) if store is not None and store.slots else None
         self._qemu: socket.socket | None = None
@@ -178,18 +178,26 @@ class EncoderPump(Pump):
                 raise
             size = 0
         taken_s = time.perf_counter()
-        encoder.level = self._chooser.level
+        encoder.level = level = self._planner.level
+        before = encoder.layers["zstd"].count()
         cpu_s = time.thread_time()
         frame = encoder.encode(size, flush=size == 0)
         encoded_s, cpu_s = time.perf_counter(), time.thread_time() - cpu_s
         if frame:
             self._handover.put(frame, self._patience.stall_s)
             encoder.window.wait_for_room(self._patience.stall_s)
-        self._chooser.observe(
-            qemu_s=taken_s - start_s,
-            encode_s=encoded_s - taken_s,
-            cpu_s=cpu_s,
-            wire_s=time.perf_counter() - encoded_s,
+        after = encoder.layers["zstd"].count()
+        self._planner.observe(
+            Seen(
+                level=level,
+                encode_s=encoded_s - taken_s,
+                wire_s=time.perf_counter() - encoded_s,
+                qemu_s=taken_s - start_s,
+                cpu_s=cpu_s,
+                zstd_s=after.cpu_s - before.cpu_s,
+                payload_bytes=after.bytes_in - before.bytes_in,
+                body_bytes=after.bytes_out - before.bytes_out,
+            )
         )
         return True
 

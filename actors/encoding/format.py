@@ -29,7 +29,8 @@ FINAL = 1
 PAGES = 2
 NO_CHECK = bytes(16)
 CODEC_NONE = 0
-CODEC_ZSTD = 1
+CODEC_BEGIN = 1
+CODEC_GO_ON = 2
 
 SLOT_BYTES = 4096
 SLOTS_PER_MIB = (1 << 20) // SLOT_BYTES
@@ -150,10 +151,10 @@ class BatchHeader(msgspec.Struct, frozen=True):
         magic, kind, codec, stream_bytes, body_bytes, *rest = _BATCH.unpack_from(raw)
         parts = tuple(rest[: lay.PARTS])
         header = cls(kind, codec, stream_bytes, body_bytes, parts, *rest[lay.PARTS :])
-        if magic != BATCH_MAGIC or kind not in (DATA, FINAL, PAGES) or codec not in (CODEC_NONE, CODEC_ZSTD):
+        if magic != BATCH_MAGIC or kind not in (DATA, FINAL, PAGES) or codec > CODEC_GO_ON:
             raise StreamCorrupt(reason="a batch does not begin as one")
         room = header._room(opening, offset)
-        if header.payload_bytes > room or body_bytes > header.payload_bytes:
+        if header.payload_bytes > room or body_bytes > body_max(header.payload_bytes):
             raise StreamCorrupt(reason=f"a body of {body_bytes} bytes for {stream_bytes} of the stream")
         return header
 
@@ -176,6 +177,11 @@ class BatchHeader(msgspec.Struct, frozen=True):
             )
         # No batch needs more: an op, its operands and its data are never twice what they stand for.
         return 2 * self.stream_bytes + 64
+
+
+def body_max(payload_bytes: int) -> int:
+    """Bytes that a payload of that size takes at most: what can't be compressed grows a little."""
+    return payload_bytes + payload_bytes // 256 + 64
 
 
 def check_batch(batch: memoryview) -> None:

@@ -231,3 +231,8 @@ def guest_stream(seed: int, pages: int = 24, rounds: int = 3, image: bytes = b""
             stream += SWITCHOVER
         stream += section(3 if number == rounds - 1 else 2, body + EOS)
     return stream + section(4, chance.randbytes(300), section_id=9, name="cpu") + DESCRIPTION
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    """Bytes that nothing makes smaller, the same for the same seed."""
+    return random.Random(seed).randbytes(size)

@@ -1,0 +1,106 @@
+"""A slower wire never gets a cheaper plan, and busier cores never a dearer one; what is measured is believed."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.encoding import plan
+from actors.encoding.plan import LEVELS, Layers, Planner, Seen, best, time_s
+
+layers = st.builds(Layers, slower=st.floats(0.01, 100), saves=st.floats(0, 1.38), other_s=st.floats(0, 1e-7))
+wires = st.floats(1e-12, 1e-4)
+contentions = st.floats(1, 20)
+SLOW_S, FAST_S = 1 / 1.25e6, 1 / 1.25e9
+
+
+@given(layers, wires, wires, contentions)
+@settings(max_examples=500)
+def test_a_slower_wire_never_gets_a_cheaper_plan(known: Layers, one_s: float, other_s: float, busy: float) -> None:
+    fast_s, slow_s = sorted((one_s, other_s))
+    assert best(known, fast_s, busy) <= best(known, slow_s, busy)
+
+
+@given(layers, wires, contentions, contentions)
+@settings(max_examples=500)
+def test_busier_cores_never_get_a_dearer_plan(known: Layers, wire_s: float, one: float, other: float) -> None:
+    calm, busy = sorted((one, other))
+    assert best(known, wire_s, busy) <= best(known, wire_s, calm)
+
+
+@given(layers, wires)
+@settings(max_examples=300)
+def test_no_other_level_would_be_faster(known: Layers, wire_s: float) -> None:
+    chosen = time_s(known, best(known, wire_s, 1.0), wire_s, 1.0)
+    assert chosen == min(time_s(known, level, wire_s, 1.0) for level in LEVELS)
+
+
+@given(wires, contentions)
+def test_what_cannot_be_compressed_is_not(wire_s: float, busy: float) -> None:
+    assert best(Layers(saves=0.0), wire_s, busy) == 0
+
+
+@pytest.mark.parametrize(
+    ("link_bytes_per_s", "levels"), [(1.25e6, {9}), (12.5e6, {3, 6}), (62.5e6, {1}), (125e6, {0, 1}), (1.25e9, {0})]
+)
+def test_the_forecast_says_where_to_begin(link_bytes_per_s: float, levels: set[int]) -> None:
+    assert Planner(0, link_bytes_per_s).level in levels
+
+
+def windows(planner: Planner, count: int, wire_s: float, *, left: float | None = None, busy: float = 1.0) -> int:
+    """So many windows of batches over a wire of `wire_s` a byte that is the bottleneck unless encoding is."""
+    for _ in range(count):
+        level, size = planner.level, 1 << 20
+        true = Layers() if left is None else Layers(saves=(1 - left) / (1 - plan.LEFT[1]))
+        zstd_s = plan.COST_S[level] * size
+        cpu_s = zstd_s + plan.OTHER_COST_S * size
+        body = int(true.left(level) * size)
+        encode_s = cpu_s * busy
+        write_s = max(0.0, body * wire_s - encode_s)
+        seen = Seen(
+            level=level, encode_s=encode_s, wire_s=write_s, qemu_s=0.0, cpu_s=cpu_s, zstd_s=zstd_s,
+            payload_bytes=size, body_bytes=body,
+        )  # fmt: skip
+        for _ in range(int(plan.WINDOW_S / (encode_s + write_s)) + 1):
+            planner.observe(seen)
+    return planner.level
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6, 1e9])
+def test_the_wire_is_believed_whatever_was_forecast(start: float) -> None:
+    assert windows(Planner(0, start), 20, SLOW_S) >= 6
+    assert windows(Planner(0, start), 20, FAST_S) <= 1
+
+
+def test_a_link_that_breaks_down_gets_a_higher_level() -> None:
+    planner = Planner(0, 1.25e9)
+    assert windows(planner, 10, FAST_S) == 0
+    assert windows(planner, 20, SLOW_S) >= 6
+
+
+def test_noise_goes_past_zstd_and_what_follows_it_does_not_for_ever() -> None:
+    planner = Planner(0, 12.5e6)
+    levels = [windows(planner, 1, 8e-8, left=1.0) for _ in range(100)]
+    assert levels[12] == 0
+    assert levels.count(0) > 70
+    assert max(windows(planner, 1, 8e-8) for _ in range(200)) > 0
+
+
+def test_busy_cores_take_the_level_down() -> None:
+    calm, busy = Planner(0, 12.5e6), Planner(0, 12.5e6)
+    assert windows(busy, 20, 8e-8, busy=2.0) < windows(calm, 20, 8e-8)
+
+
+def test_a_quiet_guest_changes_nothing() -> None:
+    planner = Planner(0, 12.5e6)
+    before = planner.level
+    quiet = Seen(
+        level=before, encode_s=1e-4, wire_s=0.0, qemu_s=0.2, cpu_s=1e-4, zstd_s=5e-5, payload_bytes=4096,
+        body_bytes=1300,
+    )  # fmt: skip
+    for _ in range(1000):
+        planner.observe(quiet)
+    assert planner.level == before
+
+
+def test_a_configured_level_stays() -> None:
+    assert windows(Planner(3, 1.25e9), 20, FAST_S) == 3
