@@ -12,7 +12,7 @@ HYPERVISOR=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients lib
 TOOLS=(
     iproute2 nftables openssh-server rsync tini util-linux procps        # the lab's hosts
     busybox-static cpio e2fsprogs kmod zstd                              # the lab's guests
-    iperf3 openssh-client                                                # rivals of the benchmarks
+    iperf3 openssh-client xdelta3                                        # rivals of the benchmarks
     gcc libc6-dev make pkg-config python3-dev python3-venv               # libvirt-python, the link emulator, .venv
 )
 QEMU_MIN=1:10

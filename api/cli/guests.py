@@ -24,7 +24,11 @@ def create(
         Path | None, typer.Option(exists=True, dir_okay=False, help="libvirt's domain XML.", rich_help_panel=_OWN)
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="memory: changes pages; redis: a key-value store.", rich_help_panel=_LAB)
+        str,
+        typer.Option(
+            help="memory: changes pages; random: the same, random bytes; redis: a key-value store; python: compiles.",
+            rich_help_panel=_LAB,
+        ),
     ] = "",
     load: Annotated[
         str, typer.Option(help="REGION_MIB,CHANGES_PER_S,BYTES_EACH.", rich_help_panel=_LAB)

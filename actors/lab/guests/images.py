@@ -116,6 +116,7 @@ def _initramfs_files(kernel_tree: Path, workload: Path) -> dict[str, tuple[int, 
     content = dict.fromkeys(("bin", "dev", "image", "modules", "proc", "sys", "tmp"), (_DIRECTORY, b""))
     content["init"] = (_PROGRAM, (_source_dir() / "init.sh").read_bytes())
     content["workload"] = (_PROGRAM, workload.read_bytes())
+    content["job.py"] = (_FILE, (_source_dir() / "workload" / "job.py").read_bytes())
     content["bin/busybox"] = (_PROGRAM, Path(busybox).read_bytes())
     content["modules/order"] = (_FILE, "".join(f"{name}.ko\n" for name in order).encode())
     for name in order:

@@ -13,22 +13,22 @@ from actors.errors import SetupMissing
 
 KERNEL_META = "linux-image-cloud-amd64"
 # What a real server has under /usr, so that page cache holds what page cache holds: machine code, bytecode,
-# text, tables, many small files and a few big ones. About 500 MB unpacked, 130 MB to download. And redis-server with
-# the libraries that it loads.
+# text, tables, many small files and a few big ones. About 500 MB unpacked, 130 MB to download. And redis-server and
+# Python with the libraries that they load.
 _EVERYWHERE = (
-    "bash", "binutils-x86-64-linux-gnu", "coreutils", "git", "libatomic1", "libc-bin", "libc6", "libcap2", "libgcc-s1",
-    "libgcrypt20", "libgpg-error0", "libjemalloc2", "liblz4-1", "liblzf1", "liblzma5", "libstdc++6", "libsystemd0",
-    "libzstd1", "locales", "mariadb-server-core", "openssl", "perl-base", "redis-server", "redis-tools", "systemd",
-    "tzdata", "util-linux", "vim-runtime",
+    "bash", "binutils-x86-64-linux-gnu", "coreutils", "git", "libatomic1", "libc-bin", "libc6", "libcap2",
+    "libexpat1", "libgcc-s1", "libgcrypt20", "libgpg-error0", "libjemalloc2", "liblz4-1", "liblzf1", "liblzma5",
+    "libstdc++6", "libsystemd0", "libzstd1", "locales", "mariadb-server-core", "openssl", "perl-base", "redis-server",
+    "redis-tools", "systemd", "tzdata", "util-linux", "vim-runtime", "zlib1g",
 )  # fmt: skip
 _OF_RELEASE = {
     "bookworm": (
         "cpp-12", "gcc-12", "libicu72", "libnode108", "libperl5.36", "libpython3.11", "libpython3.11-minimal",
-        "libpython3.11-stdlib", "libssl3", "perl-modules-5.36", "postgresql-15",
+        "libpython3.11-stdlib", "libssl3", "perl-modules-5.36", "postgresql-15", "python3.11-minimal",
     ),
     "trixie": (
         "cpp-14", "gcc-14", "libicu76", "libnode115", "libperl5.40", "libpython3.13", "libpython3.13-minimal",
-        "libpython3.13-stdlib", "libssl3t64", "perl-modules-5.40", "postgresql-17",
+        "libpython3.13-stdlib", "libssl3t64", "perl-modules-5.40", "postgresql-17", "python3.13-minimal",
     ),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from actors.errors import BodyInvalid
 from actors.hypervisor.messages import DiskSpec, GuestSpec
 from actors.lab.guests.images import GuestImages
 
-Kind = Literal["memory", "redis"]
+Kind = Literal["memory", "random", "redis", "python"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # What the kernel, initramfs and workload need beside the region and the page cache.
 _OWN_MIB = 72
@@ -19,7 +19,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """How fast a guest changes its memory.
 
     kind 'memory': `bytes_each` bytes in each of `per_s` random pages of a region of `region_mib`, every second.
+    kind 'random': the same with bytes from the kernel's generator, in the region as in the changes.
     kind 'redis': `per_s` SETs a second of `bytes_each` bytes, over `region_mib` of values.
+    kind 'python': a Python of about `region_mib` compiles `per_s` modules of its library a second at most; 0: no limit.
     """
 
     region_mib: int = 64

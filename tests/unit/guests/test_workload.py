@@ -1,6 +1,7 @@
 """The workload's own checks, compiled for this machine: it must find one changed bit, and nothing in quiet memory."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ static uint64_t found = ~0ULL;
 void corrupt(const char *what, uint64_t where) { (void)what; counters.corrupt++; found = where; }
 void fatal(const char *what) { (void)what; __builtin_trap(); }
 int main(int argc, char **argv) {
-    struct options options = {.region_mib = 1, .per_s = 20000, .bytes = argc > 2 ? 4096 : 64};
+    struct options options = {.region_mib = 1, .per_s = 20000, .bytes = argc > 2 ? 4096 : 64,
+                              .kind = argc > 2 && !strcmp(argv[2], "random") ? RANDOM : MEMORY};
     memory_open(&options);
     if (argc > 1 && !strcmp(argv[1], "dump")) { fwrite(region, PAGE_BYTES, pages, stdout); return 0; }
     for (int i = 0; i < 100; i++) memory_slice(0.01);
@@ -50,6 +52,23 @@ def say(harness: Path, *arguments: str) -> bytes:
 def test_quiet_memory_is_never_called_corrupt(harness: Path) -> None:
     assert say(harness) == b"0 -1\n"
     assert say(harness, "quiet", "whole pages") == b"0 -1\n"
+
+
+def test_random_memory_is_checked_like_any_and_does_not_compress(harness: Path) -> None:
+    assert say(harness, "quiet", "random") == b"0 -1\n"
+    content = say(harness, "dump", "random")
+    assert len(zstandard.ZstdCompressor(level=3).compress(content)) > len(content)
+
+
+def test_python_job_finds_every_result_the_same() -> None:
+    command = [sys.executable, "-I", "-B", SOURCES / "job.py", "1024", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        try:
+            said = job.stdout.read(40)
+        finally:
+            job.kill()
+    assert said == b"." * 40
 
 
 def test_one_bit_is_found_and_its_page_named(harness: Path) -> None:

@@ -44,6 +44,16 @@ static long number(const char *cmdline, const char *key, long otherwise) {
     return found ? strtol(found + strlen(key), NULL, 10) : otherwise;
 }
 
+static const char *const kinds[] = {[MEMORY] = "memory", [RANDOM] = "random", [REDIS] = "redis", [PYTHON] = "python"};
+
+static enum kind kind(const char *cmdline) {
+    const char *found = strstr(cmdline, "nova.kind=");
+    for (enum kind k = MEMORY; found && k <= PYTHON; k++)
+        if (strncmp(found + strlen("nova.kind="), kinds[k], strlen(kinds[k])) == 0) return k;
+    fatal("nova.kind is none of memory, random, redis, python");
+    return MEMORY;
+}
+
 static struct options read_options(void) {
     static char cmdline[4096];
     struct options options = {.region_mib = 64, .per_s = 2000, .bytes = 64};
@@ -53,7 +63,7 @@ static struct options read_options(void) {
     const char *load = strstr(cmdline, "nova.load=");
     if (load && sscanf(load, "nova.load=%ld,%ld,%ld", &options.region_mib, &options.per_s, &options.bytes) != 3)
         fatal("nova.load wants MIB,PER_S,BYTES");
-    options.key_value = strstr(cmdline, "nova.kind=redis") != NULL;
+    options.kind = kind(cmdline);
     options.cache_mib = number(cmdline, "nova.cache=", 0);
     options.tick_ms = number(cmdline, "nova.tick=", 50);
     options.disk_per_s = number(cmdline, "nova.disk=", 0);
@@ -81,6 +91,18 @@ static uint64_t checks_for_all(struct rotation memory) {
     return slices * memory.per_slice + rounds * files_pieces();
 }
 
+static void open_kind(const struct options *options) {
+    if (options->kind == REDIS) kv_open(options);
+    else if (options->kind == PYTHON) python_open(options);
+    else memory_open(options);
+}
+
+static void slice_of(enum kind kind, double elapsed_s) {
+    if (kind == REDIS) kv_slice(elapsed_s);
+    else if (kind == PYTHON) python_slice();
+    else memory_slice(elapsed_s);
+}
+
 static void run(const struct options *options) {
     uint64_t last = now_ns(CLOCK_MONOTONIC), slice = last, next_tick = last, seq = 0;
     for (;;) {
@@ -88,7 +110,7 @@ static void run(const struct options *options) {
         double elapsed_s = (double)(now - last) / 1e9;
         last = now;
         host_clock_slice();
-        if (options->key_value) kv_slice(elapsed_s); else memory_slice(elapsed_s);
+        slice_of(options->kind, elapsed_s);
         files_slice();
         disk_collect();
         power_slice();
@@ -107,16 +129,16 @@ static void run(const struct options *options) {
 int main(void) {
     struct options options = read_options();
     char line[160];
-    snprintf(line, sizeof line, "nova boot kind=%s load=%ld,%ld,%ld", options.key_value ? "redis" : "memory",
-             options.region_mib, options.per_s, options.bytes);
+    snprintf(line, sizeof line, "nova boot kind=%s load=%ld,%ld,%ld", kinds[options.kind], options.region_mib,
+             options.per_s, options.bytes);
     say(line);
     host_clock_open();
     power_open();
     long cached_mib = files_open("/image", options.cache_mib);
-    if (options.key_value) kv_open(&options); else memory_open(&options);
+    open_kind(&options);
     disk_open(&options);
     snprintf(line, sizeof line, "nova ready cached_mib=%ld checks=%llu", cached_mib,
-             (unsigned long long)checks_for_all(options.key_value ? kv_rotation() : memory_rotation()));
+             (unsigned long long)checks_for_all(options.kind == REDIS ? kv_rotation() : memory_rotation()));
     say(line);
     run(&options);
 }

@@ -9,12 +9,14 @@
 #define SLICE_NS 10000000ULL
 #define PAGE_BYTES 4096
 
+enum kind { MEMORY, RANDOM, REDIS, PYTHON };
+
 /* From the kernel command line: nova.kind, nova.load=MIB,PER_S,BYTES, nova.cache, nova.tick, nova.disk. */
 struct options {
-    int key_value;        /* nova.kind=redis */
-    long region_mib;      /* memory: region; redis: sum of all values */
-    long per_s;           /* memory: pages changed per second; redis: SETs per second */
-    long bytes;           /* memory: bytes changed per page; redis: bytes of one value */
+    enum kind kind;       /* nova.kind */
+    long region_mib;      /* memory, random: region; redis: sum of all values; python: its memory, about */
+    long per_s;           /* memory, random: pages changed per second; redis: SETs; python: modules compiled, at most */
+    long bytes;           /* memory, random: bytes changed per page; redis: bytes of one value */
     long cache_mib;       /* files read into the page cache at boot */
     long tick_ms;         /* one tick line this often */
     long disk_per_s;      /* 4 KiB blocks written to /dev/vdb per second; 0: leave it alone */
@@ -22,7 +24,7 @@ struct options {
 
 /* Told on every tick line. */
 struct counters {
-    uint64_t writes;      /* pages changed or keys set */
+    uint64_t writes;      /* pages changed, keys set or modules compiled */
     uint64_t verified;    /* pages, keys, file pieces and blocks checked */
     uint64_t corrupt;     /* of those, wrong */
 };
@@ -55,6 +57,9 @@ uint64_t files_slices(void);
 void kv_open(const struct options *options);
 void kv_slice(double elapsed_s);
 struct rotation kv_rotation(void);
+
+void python_open(const struct options *options);
+void python_slice(void);
 
 void disk_open(const struct options *options);
 void disk_collect(void);
