@@ -87,6 +87,7 @@ def parse_systems(text: str) -> list[str]:
 def row(setting: Setting, system: str, of: str, layer: str, coded: Coded) -> Row:
     """One flat row. `of`: a `snapshot`, or of a `pair` the second when the first is known."""
     encode = rate(coded.guest_bytes, coded.encode_s)
+    ours = system == NOVACRON
     larger = max((coded.encoder, coded.decoder), key=lambda one: one.peak_bytes)
     return {
         "system": system,
@@ -104,9 +105,9 @@ def row(setting: Setting, system: str, of: str, layer: str, coded: Coded) -> Row
         "encode_cpu_s": round(coded.encode_s, 3) or None,
         "decode_cpu_s": round(coded.decode_s, 3) or None,
         "peak_mib": _mib(larger.peak_bytes),
-        "encoder_beyond_caches_mib": _mib(beyond(coded.encoder)),
-        "decoder_beyond_caches_mib": _mib(beyond(coded.decoder)),
-        "beyond_caches_mib": _mib(max(beyond(coded.encoder), beyond(coded.decoder))),
+        "encoder_beyond_caches_mib": _mib(beyond(coded.encoder)) if ours else None,
+        "decoder_beyond_caches_mib": _mib(beyond(coded.decoder)) if ours else None,
+        "beyond_caches_mib": _mib(max(beyond(coded.encoder), beyond(coded.decoder))) if ours else None,
         "layers": tell_layers(coded.layers),
         "note": coded.note,
     }

@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-import threading
+import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ import msgspec
 from actors.errors import DeadlineExceeded, Failed, SetupMissing
 from benchmarks.coding.rows import Coded, Memory
 
+_POLL_S: Final = 0.01
 _LEVELS: Final = {"zstd-1": 1, "zstd-3": 3}
 
 
@@ -66,28 +68,30 @@ def _run(command: list[str], out: Path, deadline_s: float) -> Ran:
     Raises:
         SetupMissing: there is no such program. Failed: it says so. DeadlineExceeded: it was ended for its slowness.
     """
-    with out.open("wb") as file:
+    until, peak_bytes = time.monotonic() + deadline_s, 0
+    with out.open("wb") as file, tempfile.TemporaryFile() as said:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.PIPE)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=said)
         except FileNotFoundError as error:
             raise SetupMissing(what=command[0]) from error
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(deadline_s, end)
-        timer.start()
-        try:
-            assert process.stderr is not None, "it was asked for"
-            said = process.stderr.read()
-            _, status, used = os.wait4(process.pid, 0)
-        finally:
-            timer.cancel()
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak_bytes = max(peak_bytes, _largest_bytes(process.pid))
+            if time.monotonic() > until:
+                process.kill()
+                process.wait()
+                raise DeadlineExceeded(what=f"{command[0]} on {command[-1]}", deadline_s=deadline_s)
+            time.sleep(_POLL_S)
+        _, status, used = ended
         process.returncode = os.waitstatus_to_exitcode(status)
-    if late.is_set():
-        raise DeadlineExceeded(what=f"{command[0]} on {command[-1]}", deadline_s=deadline_s)
+        said.seek(0)
+        words = said.read().decode(errors="replace").strip()[-300:]
     if process.returncode:
-        raise Failed(detail=f"{' '.join(command[:3])}: {said.decode(errors='replace').strip()[-300:]}")
-    return Ran(cpu_s=used.ru_utime + used.ru_stime, out_bytes=out.stat().st_size, peak_bytes=used.ru_maxrss * 1024)
+        raise Failed(detail=f"{' '.join(command[:3])}: {words}")
+    return Ran(cpu_s=used.ru_utime + used.ru_stime, out_bytes=out.stat().st_size, peak_bytes=peak_bytes)
+
+
+def _largest_bytes(pid: int) -> int:
+    """The largest resident size of a process so far. Not `ru_maxrss`, which begins with that of its parent."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = status.partition("VmHWM:")[2].split(None, 1)  # none once it has ended
+    return int(found[0]) * 1024 if found else 0
