@@ -3,9 +3,12 @@
 A process of its own, since what is asked is also how far its memory grows.
 """
 
+import contextlib
 import gc
+import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,18 +20,21 @@ import numpy as np
 
 from actors.encoding import decoder as dec
 from actors.encoding import encoder as enc
-from actors.encoding.blocks import BlockIndex
-from actors.encoding.encoder import IndexedImage
-from actors.encoding.format import ImageName
-from actors.encoding.images import OpenImage, open_regular
+from actors.encoding.files import FileBlocks, FileLibrary
+from actors.encoding.format import Opening
 from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS
+from actors.encoding.keyed import KEY_BYTES
 from actors.encoding.messages import LayerCount
+from actors.encoding.reverse import Message, Prints, Ready, Sources
+from actors.encoding.shelf import Shelf
+from actors.encoding.store import Store
 from actors.errors import DeadlineExceeded, Failed, StreamCorrupt
 from benchmarks.coding.recording import mapped
 from benchmarks.coding.rows import Coded, Memory
 
 _READ_BYTES: Final = 1 << 20
-_MIB: Final = 1 << 20
+_FILE_S: Final = 60.0
+_STORE_PAGES: Final = 4096
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -42,7 +48,8 @@ class Piece(msgspec.Struct, frozen=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Encode and decode the pieces as one stream; what is measured is the last of them.
 
-    `image`: a disk image that both ends have, '' for none. `guest_bytes`: of the last piece. `frames`: a file to use.
+    `image`: a disk image that the far side has, '' for none. `visited`: a memory image whose pages its store has.
+    `guest_bytes`: of the last piece. `frames`: a file to use.
     """
 
     pieces: list[Piece]
@@ -51,6 +58,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     frames: str
     image: str = ""
+    visited: str = ""
 
 
 def measure(request: Request, deadline_s: float) -> Coded:
@@ -96,14 +104,66 @@ def _batches(pieces: Sequence[Piece]) -> Iterator[tuple[int, memoryview]]:
             yield number, content[at : min(at + _READ_BYTES, end)]
 
 
-def _encode(request: Request, images: list[IndexedImage]) -> tuple[Coded, int]:
-    """The encoder's half, its frames written to `request.frames`; and how many of the frames' bytes come before."""
+class FarSide(msgspec.Struct, frozen=True):
+    """What the far side has; each end of a job sees it through a shelf of its own."""
+
+    key: bytes
+    store: Store | None
+    files: Sequence[FileBlocks]
+
+    def shelf(self) -> Shelf:
+        """A job's view of it."""
+        return Shelf(self.key, self.store, self.files)
+
+
+@contextlib.contextmanager
+def _far_side(request: Request) -> Iterator[FarSide]:
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=Path(request.frames).parent)))
+        store, key = None, secrets.token_bytes(KEY_BYTES)
+        if request.visited:
+            pages = np.memmap(request.visited, np.uint64, "r").reshape(-1, PAGE_WORDS)
+            store = Store(folder / "store", max(1, pages.nbytes >> 20))
+            stack.callback(store.close)
+            key = store.key
+            for at in range(0, len(pages), _STORE_PAGES):
+                some = pages[at : at + _STORE_PAGES]
+                store.add(some[some.any(axis=1)])
+        files = FileLibrary(folder, key).open([request.image] if request.image else [], _FILE_S)
+        for file in files:
+            stack.callback(file.close)
+        if request.image and not files:
+            raise Failed(detail=f"{request.image} can't be read")
+        yield FarSide(key, store, files)
+
+
+def _hear(encoder: enc.Encoder, message: Message) -> None:
+    match message:
+        case Sources():
+            encoder.far.meet(message)
+        case Prints():
+            encoder.far.learn(message)
+        case Ready():
+            encoder.far.ready()
+        case _:
+            raise StreamCorrupt(reason=f"the far side says {type(message).__name__} before anything came")
+
+
+def _encode(request: Request, far: FarSide) -> tuple[Coded, int]:
+    """The encoder's half, its frames written to `request.frames`; and how many of the frames' bytes come before.
+
+    The far side is as fast as can be: what it was sent it has rebuilt at once.
+    """
     growth = Growth()
-    encoder = enc.Encoder(request.settings, time.thread_time, images)
+    encoder = enc.Encoder(request.settings, time.thread_time)
     encoder.level = request.level
     last = len(request.pieces) - 1
     spent_s, before, before_layers = 0.0, -1, dict[str, LayerCount]()
     with Path(request.frames).open("wb", buffering=0) as frames:
+        opening = encoder.open()
+        frames.write(opening)
+        for message in far.shelf().tell(Opening.unpack(memoryview(opening), request.settings.slots)):
+            _hear(encoder, message)
         for number, batch in _batches(request.pieces):
             if number == last and before < 0:
                 frames.write(encoder.encode(0, flush=True))
@@ -119,6 +179,7 @@ def _encode(request: Request, images: list[IndexedImage]) -> tuple[Coded, int]:
                 spent_s += time.thread_time() - began_s
                 frames.write(frame)
             growth.look()
+            encoder.window.done(encoder.stream_bytes)
         frames.write(encoder.finish())
         total = frames.tell()
     layers = {name: _since(tally.count(), before_layers[name]) for name, tally in encoder.layers.items()}
@@ -132,30 +193,31 @@ def _encode(request: Request, images: list[IndexedImage]) -> tuple[Coded, int]:
     return coded, before
 
 
-def _decode(request: Request, images: list[OpenImage], before: int) -> tuple[float, Memory]:
+def _decode(request: Request, far: FarSide, before: int) -> tuple[float, Memory]:
     """The decoder's half: CPU seconds of the last piece, its memory.
 
     Raises:
         StreamCorrupt: what it gives is not what was encoded.
     """
-    growth = Growth()
-    decoder = dec.Decoder(request.settings.dedupe_cache_mib, images)
-    spent_s = 0.0
-    wanted = blake3.blake3()
+    wanted, given = blake3.blake3(), blake3.blake3()
     for _, batch in _batches(request.pieces):
         wanted.update(batch)
-    given = blake3.blake3()
+    growth = Growth()
+    spent_s = 0.0
     with Path(request.frames).open("rb", buffering=0) as frames:
+        decoder = dec.Decoder(request.settings.dedupe_cache_mib, far.shelf())
         while not decoder.finished:
             size = frames.readinto(decoder.room())
             if not size:
                 raise StreamCorrupt(reason="the frames end before the stream does")
             began_s = time.thread_time()
-            out = decoder.decode(size)
-            if frames.tell() > before:
-                spent_s += time.thread_time() - began_s
-            given.update(out)
+            for out in decoder.decode(size):
+                if frames.tell() > before:
+                    spent_s += time.thread_time() - began_s
+                given.update(out)
+                began_s = time.thread_time()
             growth.look()
+            decoder.replies.clear()
     if given.digest() != wanted.digest():
         raise StreamCorrupt(reason="the decoded stream is not the one that was encoded")
     return spent_s, Memory(peak_bytes=growth.peak_bytes, caches_bytes=_caches_bytes(request))
@@ -185,22 +247,9 @@ def run(request: Request) -> Coded:
     """Encode, decode, compare."""
     enc.warm_up()
     dec.warm_up()
-    if not request.image:
-        coded, before = _encode(request, [])
-        decode_s, memory = _decode(request, [], before)
-        return msgspec.structs.replace(coded, decode_s=decode_s, decoder=memory)
-    descriptor = open_regular(request.image)
-    if descriptor is None:
-        raise Failed(detail=f"{request.image} is not a file")
-    content = mapped(Path(request.image))
-    name = ImageName(blake3.blake3(content).digest(), len(content) // PAGE_BYTES)
-    opened = OpenImage(request.image, descriptor, name)
-    try:
-        blocks = np.frombuffer(content, np.uint64, count=name.blocks * PAGE_WORDS).reshape(-1, PAGE_WORDS)
-        coded, before = _encode(request, [IndexedImage(name, BlockIndex.of(blocks))])
-        decode_s, memory = _decode(request, [opened], before)
-    finally:
-        opened.close()
+    with _far_side(request) as far:
+        coded, before = _encode(request, far)
+        decode_s, memory = _decode(request, far, before)
     return msgspec.structs.replace(coded, decode_s=decode_s, decoder=memory)
 
 

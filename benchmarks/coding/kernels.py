@@ -11,6 +11,7 @@ import zstandard
 from fastcdc.fastcdc_cy import fastcdc_cy
 
 from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Words, kernel
+from actors.encoding.keyed import DIGEST_WORDS, KEY_BYTES, digest_pages, key_words
 from actors.encoding.pages import page_hash
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
 from actors.encoding.records import Records
@@ -53,6 +54,15 @@ def hash_pages(image: Path) -> tuple[int, float]:
     pages = pages[pages.any(axis=1)]
     _hash_all(pages[:1])
     return len(pages) * PAGE_BYTES, _best(lambda: _hash_all(pages))
+
+
+def digest(image: Path) -> tuple[int, float]:
+    """(bytes, CPU seconds) to give every page that is not zeros the keyed digest of the content store."""
+    pages = np.fromfile(image, np.uint64).reshape(-1, PAGE_WORDS)
+    pages = pages[pages.any(axis=1)]
+    key, digests = key_words(bytes(KEY_BYTES)), np.empty((len(pages), DIGEST_WORDS), np.uint64)
+    digest_pages(pages[:1], key, digests[:1])
+    return len(pages) * PAGE_BYTES, _best(lambda: digest_pages(pages, key, digests))
 
 
 @kernel

@@ -6,44 +6,57 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from actors.encoding.encoder import Settings
 from benchmarks.coding import hde, kernels, tools
 from benchmarks.coding.hde import Piece, Request
 from benchmarks.coding.recording import Recording, mapped
 from benchmarks.coding.rows import NOVACRON, PAIR, SNAPSHOT, Coded, Setting, kernel_row, of_sent, row
-from benchmarks.coding.stream import Layout, layout
+from benchmarks.coding.stream import Layout, joined, layout
 from benchmarks.report import Row
 
 _STEP_S: Final = 300.0
 _LEVEL: Final = 3
-_OFF: Final = {"dedupe": False, "delta": False, "zstd": False}
+_ALL: Final = ("store", "files", "dedupe", "delta", "zstd")
 
 
-def _settings(cache_mib: int, **on: bool) -> Settings:
-    return Settings(dedupe_cache_mib=cache_mib, **on)
+class Layers(msgspec.Struct, frozen=True, kw_only=True):
+    """Which layers run (`zero` always, it costs nothing) at which level of zstd, and what the far side has.
+
+    `image`: the root disk's image. `visited`: in its store what the guest's memory was at the first snapshot. `sent`:
+    the first snapshot was the first pass of this very move.
+    """
+
+    on: tuple[str, ...] = ()
+    level: int = 3
+    image: bool = False
+    visited: bool = False
+    sent: bool = False
+
+    def settings(self, cache_mib: int) -> Settings:
+        """The encoder's."""
+        return Settings(dedupe_cache_mib=cache_mib, **{name: name in self.on for name in _ALL})
 
 
-def layers(cache_mib: int) -> dict[str, tuple[Settings, int, bool]]:
-    """By name: the layers that run (`zero` always, it costs nothing), zstd's level, whether the image is known."""
-    return {
-        "zero": (_settings(cache_mib, **_OFF), _LEVEL, False),
-        "image": (_settings(cache_mib, **_OFF), _LEVEL, True),
-        "dedupe": (_settings(cache_mib, **_OFF | {"dedupe": True}), _LEVEL, False),
-        "zstd-1": (_settings(cache_mib, **_OFF | {"zstd": True}), 1, False),
-        "zstd-3": (_settings(cache_mib, **_OFF | {"zstd": True}), 3, False),
-        "all": (_settings(cache_mib), _LEVEL, False),
-        "all, image known": (_settings(cache_mib), _LEVEL, True),
-    }
-
-
-def pair_layers(cache_mib: int) -> dict[str, tuple[Settings, int, bool]]:
-    """As `layers`, for a snapshot whose predecessor was sent before it."""
-    return {
-        "delta": (_settings(cache_mib, **_OFF | {"delta": True}), _LEVEL, False),
-        "dedupe and delta": (_settings(cache_mib, zstd=False), _LEVEL, False),
-        "all": (_settings(cache_mib), _LEVEL, False),
-        "all, image known": (_settings(cache_mib), _LEVEL, True),
-    }
+# The first snapshot by itself.
+SINGLE: Final = {
+    "zero": Layers(),
+    "store": Layers(on=("files",), image=True),
+    "dedupe": Layers(on=("dedupe",)),
+    "zstd-1": Layers(on=("zstd",), level=1),
+    "zstd-3": Layers(on=("zstd",)),
+    "all": Layers(on=_ALL),
+    "all, image known": Layers(on=_ALL, image=True),
+}
+# The second snapshot when the first is known.
+AFTER: Final = {
+    "store, visited": Layers(on=("store",), visited=True),
+    "delta": Layers(on=("delta",), sent=True),
+    "dedupe and delta": Layers(on=("dedupe", "delta"), sent=True),
+    "all": Layers(on=_ALL, sent=True),
+    "all, visited": Layers(on=_ALL, visited=True, image=True),
+}
 
 
 class Bench:
@@ -80,14 +93,14 @@ class Bench:
             yield kernel_row(setting, "memcpy", copied, copied_s, "128 MiB")
             yield kernel_row(setting, "parse", *kernels.parse(recording.stream(1)), "bytes of stream")
             yield kernel_row(setting, "hash", *kernels.hash_pages(recording.image(1)), "bytes of pages not zero")
+            yield kernel_row(setting, "digest", *kernels.digest(recording.image(1)), "bytes of pages not zero")
 
     def _tasks(self, recording: Recording, scratch: Path) -> Iterator[tuple[str, str, str, Callable[[], Coded]]]:
         """(system, of what, layer, how to measure it)."""
         first, second = recording.image(1), recording.image(2)
-        for layer in layers(self._cache_mib):
-            yield NOVACRON, SNAPSHOT, layer, partial(self._single, recording, scratch, layer)
-        for layer in pair_layers(self._cache_mib):
-            yield NOVACRON, PAIR, layer, partial(self._pair, recording, scratch, layer)
+        for of, kinds in ((SNAPSHOT, SINGLE), (PAIR, AFTER)):
+            for name, layers in kinds.items():
+                yield NOVACRON, of, name, partial(self._hde, recording, scratch, of, layers)
         for system in ("zstd-1", "zstd-3"):
             yield system, SNAPSHOT, "", partial(tools.whole, system, first, scratch, _STEP_S)
         for system in ("zstd-patch-from", "xdelta3"):
@@ -104,32 +117,22 @@ class Bench:
             )
             yield system, of, "", partial(of_sent, sent, note)
 
-    def _single(self, recording: Recording, scratch: Path, layer: str) -> Coded:
-        settings, level, image = layers(self._cache_mib)[layer]
-        found = _layout(recording.stream(1))
+    def _hde(self, recording: Recording, scratch: Path, of: str, layers: Layers) -> Coded:
+        first, second = recording.stream(1), recording.stream(2)
+        measured = first if of == SNAPSHOT else second
+        pieces = [Piece(str(measured))]
+        if layers.sent:
+            ends, goes_on = joined(_layout(first))
+            pieces = [Piece(str(first), 0, ends), Piece(str(second), goes_on)]
         return hde.measure(
             Request(
-                pieces=[Piece(str(recording.stream(1)))],
-                guest_bytes=found.guest_bytes,
-                settings=settings,
-                level=level,
+                pieces=pieces,
+                guest_bytes=_layout(measured).guest_bytes,
+                settings=layers.settings(self._cache_mib),
+                level=layers.level,
                 frames=str(scratch / "frames"),
-                image=recording.root if image else "",
-            ),
-            _STEP_S,
-        )
-
-    def _pair(self, recording: Recording, scratch: Path, layer: str) -> Coded:
-        settings, level, image = pair_layers(self._cache_mib)[layer]
-        first, second = _layout(recording.stream(1)), _layout(recording.stream(2))
-        return hde.measure(
-            Request(
-                pieces=[Piece(str(recording.stream(1)), 0, first.ram_end), Piece(str(recording.stream(2)), 8)],
-                guest_bytes=second.guest_bytes,
-                settings=settings,
-                level=level,
-                frames=str(scratch / "frames"),
-                image=recording.root if image else "",
+                image=recording.root if layers.image else "",
+                visited=str(recording.image(1)) if layers.visited else "",
             ),
             _STEP_S,
         )
