@@ -140,7 +140,7 @@ class Dialer:
             connection = socket.socket(family, kind, protocol)
             try:
                 tune(connection, self._config.transport)
-                async with asyncio.timeout(HANDSHAKE_S / (len(found) + 1)):
+                async with asyncio.timeout(HANDSHAKE_S / len(found)):
                     await asyncio.get_running_loop().sock_connect(connection, address)
             except OSError as error:
                 connection.close()

@@ -260,6 +260,9 @@ def test_ca(tmp_path: Path) -> None:
     cli.ok("ca", "init", "--dir", folder)
     assert "madrid1.key" in cli.ok("ca", "issue", "madrid1", "--site", "madrid", "--dir", folder)
     assert "authority already" in cli.refused(4, "ca", "init", "--dir", folder)
+    assert "new and old" in cli.ok("ca", "rotate", "--dir", folder)
+    assert (tmp_path / "ca" / "ca.pem").read_text().count("BEGIN CERTIFICATE") == 2
+    cli.refused(7, "ca", "rotate", "--dir", str(tmp_path))
     cli.refused(7, "ca", "issue", "madrid1", "--site", "madrid", "--dir", str(tmp_path))
 
 
