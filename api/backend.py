@@ -18,10 +18,13 @@ from actors.migration.messages import (
     JobView,
     Links,
     MoveRequest,
+    NodeLinkHistory,
     Scope,
     Sites,
+    SteerNodeLink,
     StoreQuery,
 )
+from actors.transport.messages import LinkPeriods, LinkState
 
 if TYPE_CHECKING:  # the import brings Ray, which the OpenAPI generator and the tests do not need
     from actors.calls.directory import Directory
@@ -48,6 +51,8 @@ class Backend(Protocol):
     async def cancel(self, request: JobId) -> JobView: ...
     async def links(self) -> Links: ...
     async def store(self, request: StoreQuery) -> StoreState: ...
+    async def steer_link(self, request: SteerNodeLink) -> LinkState: ...
+    async def link_history(self, request: NodeLinkHistory) -> LinkPeriods: ...
 
 
 class ManagerBackend:
@@ -107,6 +112,14 @@ class ManagerBackend:
     async def store(self, request: StoreQuery) -> StoreState:
         """Look after a node's content store."""
         return await self._call("store", request, StoreState)
+
+    async def steer_link(self, request: SteerNodeLink) -> LinkState:
+        """Force a link's mode, or cap it."""
+        return await self._call("steer_link", request, LinkState)
+
+    async def link_history(self, request: NodeLinkHistory) -> LinkPeriods:
+        """What a link measured."""
+        return await self._call("link_history", request, LinkPeriods)
 
     async def _call(
         self, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float = CALL_S

@@ -86,6 +86,7 @@ class MigrationCreate(Request):
 
     to: NodeName | Literal[""] = Field("", description="node; empty lets placement choose")
     pause_ms: Whole = Field(300, ge=1, le=60_000, description="pause that the guest may feel, about")
+    max_mbit: float = Field(0.0, ge=0, le=1e6, description="Mbit/s that its memory and disks take at most; 0: no cap")
 
 
 class NodeView(View):
@@ -278,6 +279,7 @@ class LinkStateView(View):
     capacity_bytes_per_s: float = Field(0.0, description="0: unknown")
     capacity_source: Literal["configured", "measured", "unknown"] = "unknown"
     congestion: str = Field("", description="how the latest connection controls congestion")
+    cap_bytes_per_s: int = Field(0, description="what this node sends over it at most; 0: no cap")
     samples: list[SampleView] = []
 
 
@@ -303,6 +305,39 @@ class LinkList(View):
     """Every link of this site."""
 
     links: list[LinkView]
+
+
+class LinkSteer(Request):
+    """What to change of a link; what is left out stays as it is."""
+
+    mode: Literal["auto", "datacenter", "hybrid", "internet"] | None = Field(
+        None, description="forced; auto: as measured again"
+    )
+    cap_mbit: float | None = Field(
+        None, ge=-1, le=1e6, description="Mbit/s at most; 0: no cap, -1: what the configuration says"
+    )
+
+
+class PeriodView(View):
+    """`span_s` seconds of a link (10 or 3600) from Unix time `at` on: means, sums of bytes, the capacity and mode."""
+
+    peer: str
+    at: float
+    span_s: int
+    rtt_ms: float
+    jitter_ms: float
+    loss: float
+    sent_bytes: int
+    acked_bytes: int
+    busy_share: float
+    capacity_bytes_per_s: float
+    mode: str
+
+
+class LinkHistoryView(View):
+    """Periods of one link, oldest first."""
+
+    periods: list[PeriodView]
 
 
 class Health(View):

@@ -116,6 +116,28 @@ class LinkFacts(Section):
     capacity_mbit: float = Field(0.0, ge=0, description="what the line can carry, Mbit/s; 0: as measured")
 
 
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Clock = Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")]
+
+
+class Cap(Section):
+    """How much this node sends to a peer at most, at some times of the day."""
+
+    peer: Name = Field(description="a node, or a site: each of its nodes by itself")
+    mbit: float = Field(gt=0, description="Mbit/s; where several hold, the least counts")
+    start: Clock = Field("", description="HH:MM, local time; without start and end it holds all day")
+    end: Clock = Field("", description="HH:MM; before start: on the next day")
+    days: list[Day] = Field(
+        ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1, description="on which it starts"
+    )
+
+    @model_validator(mode="after")
+    def _both_times(self) -> Self:
+        if bool(self.start) != bool(self.end) or (self.start and self.start == self.end):
+            raise Misfit("start and end go together and differ", "end")
+        return self
+
+
 class Transport(Section):
     """AMST: streams between two nodes."""
 
@@ -144,6 +166,8 @@ class Transport(Section):
         "auto", description="auto: bbr where the kernel has it, and cubic in a datacenter"
     )
     max_bytes_per_s: int = Field(0, ge=0, description="cap for this node's outgoing data; 0: none")
+
+    caps: list[Cap] = Field(default_factory=list, description="caps of links; peer calls and libvirt are not held back")
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:

@@ -7,7 +7,7 @@ from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.encoding.messages import StoreState
-from actors.errors import BadRequest, JobUnknown, Refused
+from actors.errors import BadRequest, JobUnknown, NodeUnknown, Refused
 from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
 from actors.migration.guests import Keeper
@@ -25,17 +25,22 @@ from actors.migration.messages import (
     JobView,
     Links,
     MoveRequest,
+    NodeLinkHistory,
     Receive,
     Scope,
     Sites,
+    SteerNodeLink,
     StoreQuery,
     TargetJob,
 )
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import TARGET_READ_S, Receiver
-from actors.migration.remotes import Calls, Remotes
+from actors.migration.remotes import Calls, Remotes, TransportOf
 from actors.migration.sampler import Sampler
 from actors.migration.survey import Survey
+from actors.transport.messages import LinkPeriods, LinkState
+
+_MBIT_MIN, _MBIT_MAX = 0.1, 1e6
 
 
 class MigrationManager(Service):
@@ -83,6 +88,8 @@ class MigrationManager(Service):
         """Move a guest. Whatever speaks against it is raised here, before anything is changed."""
         if not 1 <= request.pause_ms <= 60000:
             raise BadRequest(detail=f"pause_ms must be from 1 to 60000, not {request.pause_ms}")
+        if not 0 <= request.max_mbit <= _MBIT_MAX or 0 < request.max_mbit < _MBIT_MIN:
+            raise BadRequest(detail=f"max_mbit must be 0 or from {_MBIT_MIN} to {_MBIT_MAX:g}, not {request.max_mbit}")
         known = await self._known(caller, request.key) if request.key else None
         if known is not None:
             return same_request(known, request)
@@ -203,6 +210,22 @@ class MigrationManager(Service):
     async def links(self, caller: Caller, request: Empty) -> Links:  # noqa: ARG002
         """The links of this site's nodes with their forecasts."""
         return Links(links=await self._sampler.links())
+
+    @exposed()
+    async def steer_link(self, caller: Caller, request: SteerNodeLink) -> LinkState:  # noqa: ARG002
+        """Force the mode of a link of this site, or cap it."""
+        return await self._transport_here(request.node).steer(request.order)
+
+    @exposed()
+    async def link_history(self, caller: Caller, request: NodeLinkHistory) -> LinkPeriods:  # noqa: ARG002
+        """What a link of this site measured."""
+        return await self._transport_here(request.node).history(request.query)
+
+    def _transport_here(self, node: str) -> TransportOf:
+        """The transport of a node of this site; each site's links are its own."""
+        if node not in {member.name for member in self._survey.here.nodes}:
+            raise NodeUnknown(node=node)
+        return self._remotes.transport(node)
 
     # -- whose is it --------------------------------------------------------------------------------------------
 

@@ -168,6 +168,7 @@ class Desk:
                 source=info.node,
                 target=cleared.target,
                 pause_budget_ms=request.pause_ms,
+                max_mbit=request.max_mbit,
                 created_at=now,
                 since=now,
                 placement_reason=cleared.placement_reason,

@@ -4,18 +4,20 @@ import msgspec
 
 from actors.encoding.messages import LayerCount
 from actors.hypervisor.messages import GuestSpec, GuestXml, NodeFacts
-from actors.transport.messages import LinkState
+from actors.transport.messages import HistoryQuery, LinkState, SteerLink
 
 
 class MoveRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Move `guest` to node `to` ('' lets placement choose), pausing it at most about `pause_ms`.
 
+    `max_mbit`: what its memory and disks take of the link at most, Mbit/s; 0: no cap of its own.
     `key` makes the request idempotent: the same key within a day answers with the same job.
     """
 
     guest: str
     to: str = ""
     pause_ms: int = 300
+    max_mbit: float = 0.0
     key: str = ""
 
 
@@ -199,6 +201,20 @@ class LinkView(msgspec.Struct, frozen=True, kw_only=True):
 
     link: LinkState
     forecast: ForecastView | None = None
+
+
+class SteerNodeLink(msgspec.Struct, frozen=True, kw_only=True):
+    """Change the link of this site's `node`; see `actors.transport.messages.SteerLink`."""
+
+    node: str
+    order: SteerLink
+
+
+class NodeLinkHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for what the link of this site's `node` measured."""
+
+    node: str
+    query: HistoryQuery
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,19 @@ from actors.hypervisor.messages import (
 )
 from actors.placement.messages import Place, Placed
 from actors.prediction.messages import Forecast, ForecastQuery, Observe
-from actors.transport.messages import Connect, Expose, Forward, LinksQuery, LinkState, LinkStates, Tag
+from actors.transport.messages import (
+    Connect,
+    Expose,
+    Forward,
+    HistoryQuery,
+    LinkPeriods,
+    LinksQuery,
+    LinkState,
+    LinkStates,
+    RaiseJob,
+    SteerLink,
+    Tag,
+)
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 
@@ -133,6 +145,18 @@ class TransportOf:
     async def close(self, tag: str) -> None:
         """End all that carries the tag."""
         await self._call("close", Tag(tag=tag), Empty)
+
+    async def steer(self, request: SteerLink) -> LinkState:
+        """Force a link's mode, or cap it."""
+        return await self._call("steer", request, LinkState)
+
+    async def history(self, request: HistoryQuery) -> LinkPeriods:
+        """What a link measured."""
+        return await self._call("history", request, LinkPeriods)
+
+    async def raise_job(self, tag: str, *, raised: bool = True) -> None:
+        """Let what this node sends for a job go before other jobs, while its guest stands still; or no longer."""
+        await self._call("raise_job", RaiseJob(tag=tag, raised=raised), Empty)
 
     async def links(self, after: float) -> LinkStates:
         """The node's links, with samples newer than `after`."""

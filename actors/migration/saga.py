@@ -115,7 +115,14 @@ class Saga:
         lines = (("ram", here.wire, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", here.nbd, _DISKS))
         for service, path, priority in lines:
             name = f"{service}:{job.id}"
-            forward = Forward(tag=job.id, listen_path=path, peer=job.target, service=name, priority=priority)
+            forward = Forward(
+                tag=job.id,
+                listen_path=path,
+                peer=job.target,
+                service=name,
+                priority=priority,
+                job_bytes_per_s=round(job.max_mbit * 125_000),
+            )
             await transport.forward(forward)
         opening = OpenEncoder(
             job=job.id,

@@ -107,6 +107,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error_fields: dict[str, str | int | float] = {}
     note: str = ""
     placement_reason: str = ""
+    max_mbit: float = 0.0
     key: str = ""
 
     @property

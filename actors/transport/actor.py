@@ -18,12 +18,15 @@ from actors.transport.messages import (
     Connect,
     Expose,
     Forward,
+    HistoryQuery,
+    LinkPeriods,
     LinksQuery,
     LinkState,
     LinkStates,
     PeerAnswer,
     PeerCall,
-    SetMode,
+    RaiseJob,
+    SteerLink,
     Tag,
 )
 
@@ -106,7 +109,7 @@ class TransportStreams(Service):
     @exposed()
     async def close(self, caller: Caller, request: Tag) -> Empty:  # noqa: ARG002
         """End what carries the tag; repeating it is harmless."""
-        self._hub.forwards.close(request.tag)
+        self._hub.close(request.tag)
         return Empty()
 
     @exposed()
@@ -115,10 +118,23 @@ class TransportStreams(Service):
         return LinkStates(links=self._hub.links(request.after))
 
     @exposed()
-    async def set_mode(self, caller: Caller, request: SetMode) -> LinkState:  # noqa: ARG002
-        """Force the mode of a link, or let measurements decide again."""
+    async def steer(self, caller: Caller, request: SteerLink) -> LinkState:  # noqa: ARG002
+        """Force the mode of a link or cap it, or take either back."""
         await self._started()
-        return self._hub.set_mode(request.peer, None if request.mode == "auto" else request.mode)
+        return await self._hub.steer(request)
+
+    @exposed()
+    async def history(self, caller: Caller, request: HistoryQuery) -> LinkPeriods:  # noqa: ARG002
+        """What a link measured, over restarts."""
+        await self._started()
+        return LinkPeriods(periods=await self._hub.history(request))
+
+    @exposed()
+    async def raise_job(self, caller: Caller, request: RaiseJob) -> Empty:  # noqa: ARG002
+        """Let what is sent for a job go before other jobs, while its guest stands still."""
+        await self._started()
+        self._hub.raise_job(request.tag, raised=request.raised)
+        return Empty()
 
     @exposed()
     async def peer_call(self, caller: Caller, request: PeerCall) -> PeerAnswer:  # noqa: ARG002

@@ -100,6 +100,7 @@ class Forwards:
             stream.reset(f"no service {service[:100]} for {session.peer}")
             session.forget(stream)
             return
+        session.assign(stream, order.tag)
         self._run(order.tag, self._connect(order, session, stream))
 
     def _run(self, tag: str, work: Awaitable[None]) -> None:
@@ -117,7 +118,7 @@ class Forwards:
     async def _open(self, order: Forward, local: socket.socket) -> None:
         try:
             session = await self._session_to(order.peer, OPEN_S)
-            stream = session.open(order.service, order.priority)
+            stream = session.open(order.service, order.priority, order.tag)
         except NovaCronError as error:
             log.warning("forward failed", service=order.service, peer=order.peer, reason=str(error))
             local.close()

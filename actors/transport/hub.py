@@ -3,25 +3,36 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from actors.calls.messages import Caller
-from actors.config.schema import Config, Transport
+from actors.config.schema import Config
 from actors.errors import BadRequest, LinkDown, NodeUnknown, PeerRefused, StreamCorrupt
-from actors.transport.bucket import TokenBucket
 from actors.transport.calls import Dispatch, PeerCalls
+from actors.transport.caps import AS_CONFIGURED, Caps
 from actors.transport.credentials import Credentials
 from actors.transport.dialer import Dialer
 from actors.transport.forwards import Forwards
 from actors.transport.handshake import Hello, Refusal, Refuse
-from actors.transport.link_meter import LinkMeter
-from actors.transport.messages import Expose, Forward, LinkSample, LinkState, PeerCall
-from actors.transport.modes import Mode, Switch
+from actors.transport.history import KEPT_S, Setting
+from actors.transport.messages import (
+    Expose,
+    Forward,
+    HistoryQuery,
+    LinkPeriod,
+    LinkSample,
+    LinkState,
+    PeerCall,
+    SteerLink,
+)
+from actors.transport.modes import Switch
+from actors.transport.peer import Peer
 from actors.transport.peer_session import PeerSession
+from actors.transport.recorder import Recorder
 from actors.transport.server import Server
-from actors.transport.steering import Steering
 
 log = structlog.get_logger()
 CONNECT_S = 10.0
@@ -29,27 +40,8 @@ _STREAMS_S = 2.0
 _STREAMS_MAX = 256
 _RETRY_S = 0.2
 _SAMPLE_S = 1.0
+_ROWS_MAX = 10_000
 _CREDENTIALS_S = 2.0
-
-
-class _Peer:
-    """What is kept of one peer over its sessions."""
-
-    def __init__(self, settings: Transport, peer: str, site: str) -> None:
-        self.site = site
-        self.meter = LinkMeter()
-        self.steering = Steering(settings, peer, site)
-        self.sessions: list[PeerSession] = []
-        self.calls: dict[bytes, PeerCalls] = {}
-        self.beginning: asyncio.Task[None] | None = None
-        self.why_down = "never connected"
-        self.refusal: PeerRefused | None = None
-        self.past_resent_bytes = 0
-        self.past_reconnects = 0
-
-    def session(self) -> PeerSession | None:
-        """The session to use: one that is up if there is any; the peer's own serves as well (it may be behind NAT)."""
-        return next((s for s in self.sessions if s.is_up), self.sessions[0] if self.sessions else None)
 
 
 class Hub:
@@ -63,17 +55,19 @@ class Hub:
         self._config = config
         self._node = config.node.name
         self._dispatch = dispatch
-        self._bucket = TokenBucket(config.transport.max_bytes_per_s)
         self._credentials = credentials
         self._dialer = Dialer(config, credentials)
         self._server = Server(config, credentials, self._admit)
         self.forwards = Forwards(self.session_to)
         self._peers = {
-            member.name: _Peer(config.transport, member.name, site.name)
+            member.name: Peer(config.transport, member.name, site.name)
             for site in config.topology.sites
             for member in site.nodes
             if member.name != self._node
         }
+        self._recorder = Recorder(config.node.state_dir)
+        self._caps = Caps(config.transport, {name: peer.site for name, peer in self._peers.items()})
+        self._caps.refresh(datetime.now())
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -82,6 +76,12 @@ class Hub:
         Raises:
             Failed: the port can't be had.
         """
+        for setting in self._recorder.open():
+            if setting.peer in self._peers:  # another topology may hold now
+                if setting.mode is not None:
+                    self._peers[setting.peer].steering.force(setting.mode, time.time())
+                if setting.cap_mbit is not None:
+                    self._caps.cap_link(setting.peer, setting.cap_mbit, datetime.now())
         await self._server.start()
         self._run(self._measure())
         self._run(self._renew())
@@ -98,6 +98,7 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._recorder.close()
 
     async def session_to(self, peer: str, deadline_s: float) -> PeerSession:
         """A session with `peer` that is up; dialled if there is none.
@@ -144,15 +145,52 @@ class Hub:
             log.info("fewer streams than wanted", peer=peer, streams=len(session.connections))
         return self._state(peer, after=time.time())
 
-    def set_mode(self, peer: str, mode: Mode | None) -> LinkState:
-        """Force the mode of a link, or (None) let measurements decide again.
+    async def steer(self, order: SteerLink) -> LinkState:
+        """Force the mode of a link or cap it, or take either back.
 
         Raises:
             NodeUnknown: no such peer in the topology.
+            BadRequest: a cap that can't be.
+            Failed: it holds, but only until a restart.
         """
-        entry = self._peer(peer)
-        self._switched(peer, entry, entry.steering.force(mode, time.time()))
-        return self._state(peer, after=time.time())
+        entry = self._peer(order.peer)
+        if order.cap_mbit is not None:
+            if not (order.cap_mbit >= 0 or order.cap_mbit == AS_CONFIGURED):
+                raise BadRequest(
+                    detail=f"a cap of {order.cap_mbit} Mbit/s; 0 lifts it, {AS_CONFIGURED:g} is as configured"
+                )
+            self._caps.cap_link(order.peer, order.cap_mbit, datetime.now())
+        if order.mode is not None:
+            mode = None if order.mode == "auto" else order.mode
+            self._switched(order.peer, entry, entry.steering.force(mode, time.time()))
+        live_mode = entry.steering.detector.forced
+        await self._recorder.remember(Setting(order.peer, live_mode, self._caps.live_mbit(order.peer)))
+        return self._state(order.peer, after=time.time())
+
+    async def history(self, query: HistoryQuery) -> list[LinkPeriod]:
+        """What a link measured, over restarts.
+
+        Raises:
+            NodeUnknown: no such peer in the topology.
+            BadRequest: no such span.
+            Failed: the file can't be read.
+        """
+        self._peer(query.peer)
+        if query.span_s not in KEPT_S:
+            raise BadRequest(detail=f"a span of {query.span_s} s; there are {', '.join(str(each) for each in KEPT_S)}")
+        return await self._recorder.rows(query.peer, query.after, query.span_s, max(1, min(query.most, _ROWS_MAX)))
+
+    def raise_job(self, tag: str, *, raised: bool) -> None:
+        """Let what is sent for `tag` go before all other guests' memory and disks, on every link, or no longer."""
+        for entry in self._peers.values():
+            for session in entry.sessions:
+                session.raise_job(tag, raised=raised)
+
+    def close(self, tag: str) -> None:
+        """End what carries `tag`, and what was ordered for it."""
+        self.forwards.close(tag)
+        self._caps.cap_job(tag, 0)
+        self.raise_job(tag, raised=False)
 
     async def call(self, order: PeerCall) -> bytes:
         """Call a service of a peer; the answer is an encoded `Reply`.
@@ -171,6 +209,8 @@ class Hub:
         """See `Forwards.forward`; raises NodeUnknown too."""
         self._peer(order.peer)
         self.forwards.forward(order)
+        if order.job_bytes_per_s:
+            self._caps.cap_job(order.tag, order.job_bytes_per_s)
 
     def expose(self, order: Expose) -> None:
         """See `Forwards.expose`; raises NodeUnknown too."""
@@ -188,13 +228,13 @@ class Hub:
 
     # --- inside
 
-    def _peer(self, peer: str) -> _Peer:
+    def _peer(self, peer: str) -> Peer:
         entry = self._peers.get(peer)
         if entry is None:
             raise NodeUnknown(node=peer)
         return entry
 
-    async def _begin(self, peer: str, entry: _Peer) -> None:
+    async def _begin(self, peer: str, entry: Peer) -> None:
         """Wait for one attempt, shared by all who want the peer; `_admit` ends it when the peer comes by itself."""
         if entry.beginning is None:
             entry.refusal = None
@@ -203,7 +243,7 @@ class Hub:
         if entry.refusal is not None:
             raise entry.refusal
 
-    async def _attempt(self, peer: str, entry: _Peer) -> None:
+    async def _attempt(self, peer: str, entry: Peer) -> None:
         try:
             session = self._dialer.fresh_session(peer)
             dialled = await self._dialer.dial(peer, session, resume=False)
@@ -247,7 +287,7 @@ class Hub:
             version=version,
             peer_window_bytes=window_bytes,
             settings=self._config.transport,
-            bucket=self._bucket,
+            caps=self._caps,
             meter=entry.meter,
             on_channel=self.forwards.opened_by_peer,
             on_over=self._over,
@@ -286,14 +326,18 @@ class Hub:
         fresh_s = 2 * self._config.transport.heartbeat_s
         while True:
             await asyncio.sleep(_SAMPLE_S)
+            self._caps.refresh(datetime.now())
             for peer, entry in self._peers.items():
                 if entry.sessions:
                     connections = [c for session in entry.sessions for c in session.connections.values()]
                     used = entry.sessions[0].congestion
                     sample = entry.meter.tick(time.time(), loop.time(), connections, fresh_s, used)
                     await self._steer(peer, entry, sample)
+                    found = entry.steering.detector
+                    self._recorder.sample(peer, sample, found.capacity_bytes_per_s, found.mode)
+            await self._recorder.flush()
 
-    async def _steer(self, peer: str, entry: _Peer, sample: LinkSample) -> None:
+    async def _steer(self, peer: str, entry: Peer, sample: LinkSample) -> None:
         self._switched(peer, entry, entry.steering.tick(sample))
         session = entry.session()
         if session is not None and session.is_up and session.streams_wanted != entry.steering.streams:
@@ -305,7 +349,7 @@ class Hub:
             await self._peers[peer].calls[session.id].want_streams(streams)
 
     @staticmethod
-    def _switched(peer: str, entry: _Peer, switch: Switch | None) -> None:
+    def _switched(peer: str, entry: Peer, switch: Switch | None) -> None:
         """Have a new mode take effect on everything that runs."""
         if switch is not None:
             log.info("link mode", peer=peer, before=switch.before, after=switch.after, reason=switch.reason)
@@ -323,32 +367,8 @@ class Hub:
                     await session.renew(current)
 
     def _state(self, peer: str, after: float) -> LinkState:
-        entry = self._peers[peer]
-        session = entry.session()
-        state = "up" if session and session.is_up else "connecting" if session or entry.beginning else "down"
-        connections = [c for s in entry.sessions for c in s.connections.values()]
-        return LinkState(
-            node=self._node,
-            peer=peer,
-            site=self._config.site.name,
-            peer_site=entry.site,
-            state=state,
-            streams=len(connections),
-            resent_bytes=entry.past_resent_bytes + sum(s.resent_bytes for s in entry.sessions),
-            reconnects=entry.past_reconnects + sum(s.reconnects for s in entry.sessions),
-            refused_peers=self._server.refused_peers,
-            in_flight_bytes=sum(s.in_flight_bytes for s in entry.sessions),
-            tls_groups=sorted({c.group or "unknown" for c in connections}),
-            tls_resumed=sum(c.resumed for c in connections),
-            mode=entry.steering.detector.mode,
-            mode_forced=entry.steering.detector.forced is not None,
-            mode_switches=entry.steering.switches_total,
-            switches=list(entry.steering.switches),
-            capacity_bytes_per_s=entry.steering.detector.capacity_bytes_per_s,
-            capacity_source=entry.steering.detector.capacity_source,
-            congestion=session.congestion if session else "",
-            samples=entry.meter.samples(after),
-        )
+        refused, cap = self._server.refused_peers, self._caps.link_bytes_per_s(peer)
+        return self._peers[peer].state(self._node, self._config.site.name, after, refused=refused, cap=cap)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -11,6 +11,7 @@ class Forward(msgspec.Struct, frozen=True, kw_only=True):
     """Listen on UNIX socket `listen_path`; each connection becomes a channel to `service` at node `peer`.
 
     `priority`: 0 control, 1 libvirt, 2 guest memory, 3 disks; lower goes first. `tag` (the job) closes it later.
+    `job_bytes_per_s` caps the guest memory and disks of all that carries the tag; 0: no cap.
     """
 
     tag: str
@@ -18,6 +19,7 @@ class Forward(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
     service: str
     priority: int = 2
+    job_bytes_per_s: int = 0
 
 
 class Expose(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,11 +44,26 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 0
 
 
-class SetMode(msgspec.Struct, frozen=True, kw_only=True):
-    """Force the mode of the link to `peer`; ``auto``: as measured again."""
+class SteerLink(msgspec.Struct, frozen=True, kw_only=True):
+    """Change what an operator may of the link to `peer`; None leaves as it is.
+
+    `mode`: forced, or ``auto``, as measured again. `cap_mbit`: Mbit/s that this node sends at most, 0 for no cap, -1
+    for what the configuration says.
+    """
 
     peer: str
-    mode: Literal["auto", "datacenter", "hybrid", "internet"]
+    mode: Literal["auto", "datacenter", "hybrid", "internet"] | None = None
+    cap_mbit: float | None = None
+
+
+class RaiseJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Let what this node sends for `tag` go before all other guests' memory and disks (`raised`), or no longer.
+
+    For the switchover, while a guest stands still. Closing the tag ends it too.
+    """
+
+    tag: str
+    raised: bool = True
 
 
 class PeerCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +102,45 @@ class LinkSample(msgspec.Struct, frozen=True, kw_only=True):
     congestion: str = ""
 
 
+class LinkPeriod(msgspec.Struct, frozen=True):
+    """`span_s` seconds of one link (10 or 3600) from Unix time `at` on: means, sums of bytes, the capacity and mode."""
+
+    peer: str
+    at: float
+    span_s: int
+    rtt_ms: float
+    jitter_ms: float
+    loss: float
+    sent_bytes: int
+    acked_bytes: int
+    busy_share: float
+    capacity_bytes_per_s: float
+    mode: str
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for the latest `most` periods of the link to `peer` after Unix time `after`; `span_s` 10 or 3600."""
+
+    peer: str
+    after: float = 0.0
+    span_s: int = 10
+    most: int = 1000
+
+
+class LinkPeriods(msgspec.Struct, frozen=True, kw_only=True):
+    """Periods of one link, oldest first."""
+
+    periods: list[LinkPeriod]
+
+
 class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     """One link: this node to `peer`. `state`: up, connecting or down.
 
     `in_flight_bytes`: sent and not yet acknowledged; after a cut at most these are sent again. `tls_groups`: the key
     agreements of its connections; only hybrid ones, with MLKEM in their name, withstand a quantum computer.
     `tls_resumed`: how many connections were made with a ticket of an earlier one. `mode_switches` counts since the
-    transport started, `switches` are the latest. `capacity_bytes_per_s` is 0 while it is unknown.
+    transport started, `switches` are the latest. `capacity_bytes_per_s` is 0 while it is unknown,
+    `cap_bytes_per_s` 0 where nothing caps the link.
     """
 
     node: str
@@ -113,6 +162,7 @@ class LinkState(msgspec.Struct, frozen=True, kw_only=True):
     capacity_bytes_per_s: float = 0.0
     capacity_source: CapacitySource = "unknown"
     congestion: str = ""
+    cap_bytes_per_s: int = 0
     samples: list[LinkSample] = []
 
 

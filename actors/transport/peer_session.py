@@ -10,7 +10,7 @@ import structlog
 
 from actors.config.schema import Transport
 from actors.errors import StreamCorrupt
-from actors.transport.bucket import TokenBucket
+from actors.transport.caps import Caps
 from actors.transport.channel import Limits
 from actors.transport.channel_stream import ChannelStream
 from actors.transport.connection import Connection
@@ -37,7 +37,7 @@ class PeerSession:
         session: its 16-byte id.
         initiator: true if this node dialled.
         version: agreed version of the frames.
-        bucket: cap of all of this node's sessions together.
+        caps: all of this node's.
         on_channel: called for each channel that the peer opens.
         on_over: called once, with the reason, when the session has ended.
     """
@@ -52,7 +52,7 @@ class PeerSession:
         version: int,
         peer_window_bytes: int,
         settings: Transport,
-        bucket: TokenBucket,
+        caps: Caps,
         meter: LinkMeter,
         on_channel: OnChannel,
         on_over: Callable[["PeerSession", str], None],
@@ -66,7 +66,7 @@ class PeerSession:
         self.why_down = "no connection yet"
         self.version = version
         self._settings = settings
-        self._bucket = bucket
+        self._caps = caps
         self._meter = meter
         self._on_channel = on_channel
         self._on_over = on_over
@@ -123,11 +123,19 @@ class PeerSession:
         connection.start()
         log.info("stream up", peer=self.peer, streams=len(self.connections))
 
-    def open(self, service: str, priority: int) -> ChannelStream:
+    def open(self, service: str, priority: int, job: str = "") -> ChannelStream:
         """Open a channel to `service` of the peer; what is sent before it answers waits in the window."""
-        stream = self._stream(self._engine.open(service, priority))
+        stream = self._stream(self._engine.open(service, priority, job))
         self.nudge()
         return stream
+
+    def assign(self, stream: ChannelStream, job: str) -> None:
+        """`stream`, which the peer opened, belongs to `job` here."""
+        self._engine.assign(stream.channel, job)
+
+    def raise_job(self, job: str, *, raised: bool) -> None:
+        """Let what this side sends for `job` go before all other guests' memory and disks, or no longer."""
+        self._engine.raise_job(job, raised=raised)
 
     def want_streams(self, streams: int) -> None:
         """Have `streams` connections from now on; the slowest go, once what they carry has arrived."""
@@ -192,13 +200,14 @@ class PeerSession:
         if self.is_over or connection.retires:
             return None
         now = self._loop.time()
-        wait_s = self._bucket.wait_s(now)
-        frame = self._engine.next_frame(connection.number, bulk=not wait_s, now_s=now)
+        wait_s, held = self._caps.wait_s(self.peer, now), self._caps.held(now)
+        frame = self._engine.next_frame(connection.number, bulk=not wait_s, now_s=now, held=held)
         if frame is not None:
-            self._bucket.spend(HEADER_BYTES + len(frame.payload))
+            job = self._engine.job_of(frame.channel)
+            self._caps.spend(self.peer, job, HEADER_BYTES + len(frame.payload))
             self._dispatch()
-        elif wait_s and self._timer is None:
-            self._timer = self._loop.call_later(wait_s, self._after_wait)
+        elif (wait_s or held) and self._timer is None:
+            self._timer = self._loop.call_later(max(wait_s, min(held.values(), default=0.0)), self._after_wait)
         return frame
 
     def received(self, connection: Connection, frame: Frame) -> None:

@@ -8,6 +8,7 @@ bound to a connection before it is about to leave.
 """
 
 import struct
+from collections.abc import Collection
 
 import msgspec
 
@@ -113,8 +114,20 @@ class SessionEngine:
         events, self._events = self._events, []
         return events
 
-    def open(self, service: str, priority: int) -> int:
-        """Open a channel to the peer's `service`; data may follow at once.
+    def assign(self, channel: int, job: str) -> None:
+        """`channel` belongs to `job`, with whose other channels it shares; see `Scheduler`."""
+        self._scheduler.assign(channel, job)
+
+    def raise_job(self, job: str, *, raised: bool) -> None:
+        """Let the bulk of `job` go before all other bulk, or no longer."""
+        self._scheduler.raise_job(job, raised=raised)
+
+    def job_of(self, channel: int) -> str:
+        """The job of `channel`, '' if it has none."""
+        return self._scheduler.job_of(channel)
+
+    def open(self, service: str, priority: int, job: str = "") -> int:
+        """Open a channel to the peer's `service` for `job`; data may follow at once.
 
         Raises:
             Conflict: half of the session's channels are in use; the other half is the peer's.
@@ -124,6 +137,7 @@ class SessionEngine:
         channel = self._next_id
         self._next_id += 2
         entry = self._add(channel, priority=priority, awaits_open=False)
+        self._scheduler.assign(channel, job)
         entry.send.open(bytes([priority]) + service.encode())
         return channel
 
@@ -195,15 +209,20 @@ class SessionEngine:
             stolen += entry.send.steal(now_s, overdue_s)
         return bool(stolen)
 
-    def next_frame(self, connection: int, *, bulk: bool = True, now_s: float = 0.0) -> Frame | None:
-        """What `connection` should carry next, or None; `bulk` false leaves out guest memory and disks."""
+    def next_frame(
+        self, connection: int, *, bulk: bool = True, now_s: float = 0.0, held: Collection[str] = ()
+    ) -> Frame | None:
+        """What `connection` should carry next, or None; `bulk` and `held` leave out guest memory and disks."""
         frame = self._next_small()
         if frame is None:
-            channel = self._scheduler.pick(lambda each: self._channels[each].send.sendable(connection), bulk=bulk)
+            channel = self._scheduler.pick(
+                lambda each: self._channels[each].send.sendable(connection), bulk=bulk, held=held
+            )
             if channel is None:
                 return None
             entry = self._channels[channel]
             frame, again = entry.send.take(channel, connection, now_s)
+            self._scheduler.spent(channel, HEADER_BYTES + len(frame.payload))
             if again:
                 self.resent_bytes += HEADER_BYTES + len(frame.payload)
             if entry.wants_room and entry.send.room_bytes:
@@ -238,7 +257,8 @@ class SessionEngine:
         return entry
 
     def _drop(self, channel: int) -> None:
-        self._scheduler.remove(channel, self._channels.pop(channel).priority)
+        del self._channels[channel]
+        self._scheduler.remove(channel)
         self._acks.pop(channel, None)
 
     def _forget_if_over(self, channel: int) -> None:
@@ -297,7 +317,6 @@ class SessionEngine:
         except UnicodeDecodeError as error:
             raise StreamCorrupt(reason="service name is not UTF-8") from error
         entry.awaits_open = False
-        self._scheduler.remove(frame.channel, entry.priority)
         entry.priority = priority
         self._scheduler.add(frame.channel, priority)
         self._events.append(Opened(frame.channel, service, priority))

@@ -14,6 +14,7 @@ from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
+from actors.transport.messages import HistoryQuery, LinkPeriods, LinkState, SteerLink
 from api.cli.target import Target
 
 _T = TypeVar("_T")
@@ -96,7 +97,8 @@ class Client:
 
     def submit(self, request: MoveRequest) -> JobView:
         """Ask for a move. With a `key` the request is repeated when its answer is lost: it stays one move."""
-        path, body = f"/v1/guests/{_part(request.guest)}/migrations", {"to": request.to, "pause_ms": request.pause_ms}
+        path = f"/v1/guests/{_part(request.guest)}/migrations"
+        body = {"to": request.to, "pause_ms": request.pause_ms, "max_mbit": request.max_mbit}
         if not request.key:
             return self._ask("POST", path, JobView, json=body)
         for attempt in stamina.retry_context(on=Unreachable, attempts=3, wait_initial=0.2, timeout=20.0):
@@ -135,6 +137,19 @@ class Client:
     def clear_store(self, node: str) -> StoreState:
         """Forget every block of a node's store."""
         return self._ask("DELETE", f"/v1/nodes/{_part(node)}/store", StoreState)
+
+    def steer_link(self, node: str, order: SteerLink) -> LinkState:
+        """Force the mode of a link, or cap it."""
+        body = {
+            name: value for name, value in (("mode", order.mode), ("cap_mbit", order.cap_mbit)) if value is not None
+        }
+        return self._ask("PATCH", f"/v1/links/{_part(node)}/{_part(order.peer)}", LinkState, json=body)
+
+    def link_history(self, node: str, query: HistoryQuery) -> LinkPeriods:
+        """What a link measured."""
+        path = f"/v1/links/{_part(node)}/{_part(query.peer)}/history"
+        asked = {"after": query.after, "span_s": query.span_s, "limit": query.most}
+        return self._ask("GET", path, LinkPeriods, params=asked)
 
     def events(self, job: str, after: int = 0) -> Iterator[JobEvent]:
         """Events of `job` with seq > `after` until it has ended, over as many connections as it takes.

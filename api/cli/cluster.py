@@ -1,14 +1,9 @@
-"""``novacron nodes``, ``links`` and ``status``."""
-
-from typing import TYPE_CHECKING
+"""``novacron nodes`` and ``status``."""
 
 import typer
 
 from api.cli.context import Json, client
-from api.cli.output import as_json, note, rate, say, seconds, size, table
-
-if TYPE_CHECKING:
-    from actors.migration.messages import LinkView
+from api.cli.output import as_json, note, say, seconds, table
 
 
 def nodes(context: typer.Context, json: Json = False) -> None:
@@ -31,45 +26,6 @@ def nodes(context: typer.Context, json: Json = False) -> None:
     for site in sites.sites:
         if site.state != "up":
             note(f"site {site.name} is {site.state}: {site.reason}")
-
-
-def links(context: typer.Context, json: Json = False) -> None:
-    """List this site's links with their newest measurements and forecast."""
-    with client(context) as api:
-        found = api.links()
-    if json:
-        as_json(found)
-        return
-    columns = [
-        "link",
-        "state",
-        "mode",
-        "streams",
-        "round trip",
-        "carried",
-        "forecast",
-        "by",
-        "sent again",
-        "refused peers",
-    ]
-    table(columns, [_link_row(one) for one in found.links], "This site has no links.")
-
-
-def _link_row(view: "LinkView") -> list[str]:
-    link, forecast = view.link, view.forecast
-    last = link.samples[-1] if link.samples else None
-    return [
-        f"{link.node} → {link.peer}",
-        link.state,
-        f"{link.mode} (forced)" if link.mode_forced else link.mode,
-        str(link.streams),
-        f"{last.rtt_ms:.1f} ms" if last and last.rtt_ms else "–",
-        rate(last.acked_bytes) if last else "–",
-        f"{rate(forecast.mean)} ({forecast.low * 8 / 1e6:.0f}–{forecast.high * 8 / 1e6:.0f})" if forecast else "–",
-        forecast.method if forecast else "–",
-        size(link.resent_bytes),
-        str(link.refused_peers),
-    ]
 
 
 def status(context: typer.Context, json: Json = False) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import ca, cluster, config, demo, guests, lab, migrate, migrations, node, store
+from api.cli import ca, cluster, config, demo, guests, lab, links, migrate, migrations, node, store
 from api.cli.context import Options
 from api.cli.group import Benchmarks, Commands
 from api.cli.output import say
@@ -22,7 +22,7 @@ app.add_typer(guests.app, name="guest")
 app.command("migrate")(migrate.migrate)
 app.add_typer(migrations.app, name="migrations")
 app.command("nodes")(cluster.nodes)
-app.command("links")(cluster.links)
+app.add_typer(links.app, name="links")
 app.command("status")(cluster.status)
 app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")

@@ -20,6 +20,7 @@ def migrate(
     guest: GuestName,
     to: Annotated[str, typer.Option(help="Node; placement chooses if it is not said.")] = "",
     pause_ms: Annotated[int, typer.Option(min=1, max=60_000, help="Pause that the guest may feel, about.")] = 300,
+    max_mbit: Annotated[float, typer.Option(min=0, help="Mbit/s that the move takes at most; 0: no cap.")] = 0.0,
     detach: Annotated[bool, typer.Option("--detach", help="Print the migration and do not wait for it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
 ) -> None:
@@ -27,7 +28,7 @@ def migrate(
     from actors.migration.messages import MoveRequest
 
     # With a key the request can be repeated when its answer is lost, and stays one move.
-    request = MoveRequest(guest=guest, to=to, pause_ms=pause_ms, key=str(uuid.uuid4()))
+    request = MoveRequest(guest=guest, to=to, pause_ms=pause_ms, max_mbit=max_mbit, key=str(uuid.uuid4()))
     with client(context) as api:
         job = api.submit(request)
         if detach:

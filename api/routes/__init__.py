@@ -16,6 +16,7 @@ def _backend(request: Request) -> Backend:
 BackendDep = Annotated[Backend, Depends(_backend)]
 GuestPath = Annotated[str, Path(pattern=GUEST_PATTERN, description="the guest's name")]
 JobPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", description="the migration's id")]
+PeerPath = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="the node it leads to")]
 NodePath = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="the node's name")]
 
 # Only for the OpenAPI document: `api.edge` has checked the token before any route is looked up.

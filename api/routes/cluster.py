@@ -1,13 +1,26 @@
 """Sites, nodes and links."""
 
-from fastapi import APIRouter
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
 
 from actors.errors import NodeUnknown, Unreachable
-from actors.migration.messages import Sites
+from actors.migration.messages import NodeLinkHistory, Sites, SteerNodeLink
 from actors.migration.messages import SiteView as SiteStruct
-from api.models import LinkList, NodeList, NodeView, SiteList, UnreachableSite, views
+from actors.transport.messages import HistoryQuery, SteerLink
+from api.models import (
+    LinkHistoryView,
+    LinkList,
+    LinkStateView,
+    LinkSteer,
+    NodeList,
+    NodeView,
+    SiteList,
+    UnreachableSite,
+    views,
+)
 from api.problems import documented
-from api.routes import TOKEN, BackendDep, NodePath
+from api.routes import TOKEN, BackendDep, NodePath, PeerPath
 
 router = APIRouter(prefix="/v1", tags=["cluster"], dependencies=[TOKEN])
 
@@ -43,6 +56,27 @@ async def show_node(backend: BackendDep, name: NodePath) -> NodeView:
 async def list_links(backend: BackendDep) -> LinkList:
     """This site's links with their newest measurements and a forecast."""
     return LinkList.of(await backend.links())
+
+
+@router.patch("/links/{node}/{peer}", responses=documented(NodeUnknown))
+async def steer_link(backend: BackendDep, node: NodePath, peer: PeerPath, body: LinkSteer) -> LinkStateView:
+    """Force the mode of a link of this site, or cap what its node sends; it holds at once, and over restarts."""
+    order = SteerLink(peer=peer, mode=body.mode, cap_mbit=body.cap_mbit)
+    return LinkStateView.of(await backend.steer_link(SteerNodeLink(node=node, order=order)))
+
+
+@router.get("/links/{node}/{peer}/history", responses=documented(NodeUnknown))
+async def link_history(
+    backend: BackendDep,
+    node: NodePath,
+    peer: PeerPath,
+    after: Annotated[float, Query(ge=0, le=1e12, description="Unix time")] = 0.0,
+    span_s: Annotated[Literal[10, 3600], Query(description="10: the last day; 3600: the last year")] = 10,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="the latest so many")] = 1000,
+) -> LinkHistoryView:
+    """What a link of this site measured, over restarts, oldest first."""
+    query = HistoryQuery(peer=peer, after=after, span_s=span_s, most=limit)
+    return LinkHistoryView.of(await backend.link_history(NodeLinkHistory(node=node, query=query)))
 
 
 def _unreachable(sites: Sites) -> list[SiteStruct]:

@@ -58,7 +58,9 @@ async def create_migration(
     backend: BackendDep, name: GuestPath, body: MigrationCreate, response: Response, key: Key = ""
 ) -> MigrationView:
     """Ask for a live move; the answer is the job, which goes on by itself."""
-    job = await backend.submit(MoveRequest(guest=name, to=body.to, pause_ms=body.pause_ms, key=key))
+    job = await backend.submit(
+        MoveRequest(guest=name, to=body.to, pause_ms=body.pause_ms, max_mbit=body.max_mbit, key=key)
+    )
     response.headers["Location"] = f"/v1/migrations/{job.id}"
     return MigrationView.of(job)
 

@@ -36,12 +36,14 @@ from actors.migration.messages import (
     Links,
     LinkView,
     MoveRequest,
+    NodeLinkHistory,
     Progress,
     Sites,
     SiteView,
+    SteerNodeLink,
     StoreQuery,
 )
-from actors.transport.messages import LinkSample, LinkState
+from actors.transport.messages import LinkPeriod, LinkPeriods, LinkSample, LinkState
 
 TOKEN = "a-token-for-tests"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
@@ -261,3 +263,23 @@ class FakeBackend:
     async def links(self) -> Links:
         self._seen()
         return Links(links=[LINK])
+
+    async def steer_link(self, request: SteerNodeLink) -> LinkState:
+        self._seen(request)
+        if request.node != LINK.link.node or request.order.peer != LINK.link.peer:
+            raise NodeUnknown(node=request.node)
+        order, link = request.order, LINK.link
+        if order.mode is not None:
+            link = msgspec.structs.replace(link, mode="hybrid" if order.mode == "auto" else order.mode)
+            link = msgspec.structs.replace(link, mode_forced=order.mode != "auto")
+        if order.cap_mbit is not None:
+            link = msgspec.structs.replace(link, cap_bytes_per_s=round(max(0.0, order.cap_mbit) * 125_000))
+        return link
+
+    async def link_history(self, request: NodeLinkHistory) -> LinkPeriods:
+        self._seen(request)
+        if request.node != LINK.link.node:
+            raise NodeUnknown(node=request.node)
+        span_s = request.query.span_s
+        period = LinkPeriod(request.query.peer, 1.7e9, span_s, 50.5, 1.0, 0.001, 2000, 1000, 0.5, 1.25e7, "internet")
+        return LinkPeriods(periods=[period])

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from actors.errors import ActorDown, LinkDown, NoRoom
 from actors.hypervisor.messages import DiskSpec
-from actors.migration.messages import CreateGuestAnywhere, MoveRequest, SiteView
+from actors.migration.messages import CreateGuestAnywhere, MoveRequest, SiteView, SteerNodeLink
 from api.cli import migrate as migrate_module
 from api.cli.main import app as commands
 from tests.unit.api.fake import TOKEN, FakeBackend, boot, component
@@ -81,6 +81,24 @@ def test_stores(cli: Cli) -> None:
     assert "image /images/root.raw" in cli.refused(3, "store", "remove", "/images/root.raw", "--node", "madrid1")
     assert cli.ok("store", "clear", "--node", "madrid1") == "The store is empty on madrid1.\n"
     assert cli.ok("store", "list") == "No image is registered.\n"
+
+
+def test_a_link_is_capped_and_forced(cli: Cli, app: FastAPI) -> None:
+    assert "mode hybrid, at most 20.0 Mbit/s." in cli.ok("links", "cap", "paris1", "--mbit", "20")
+    assert "mode internet (forced), no cap." in cli.ok("links", "mode", "paris1", "internet", "--node", "madrid1")
+    assert json.loads(cli.ok("links", "cap", "paris1", "--mbit", "-1", "--json"))["peer"] == "paris1"
+    orders = [each.order for each in app.state.backend.requests if isinstance(each, SteerNodeLink)]
+    assert [(each.mode, each.cap_mbit) for each in orders] == [(None, 20.0), ("internet", None), (None, -1.0)]
+    cli.refused(3, "links", "cap", "nowhere", "--mbit", "1")
+    assert cli("links", "cap", "paris1", "--mbit", "-2").exit_code == 2
+
+
+def test_a_links_history_in_three_forms(cli: Cli) -> None:
+    assert "50.5" in cli.ok("links", "history", "paris1")
+    head, row = cli.ok("links", "history", "paris1", "--csv", "--hourly").splitlines()
+    assert head.startswith("peer,at,span_s,rtt_ms")
+    assert row.startswith("paris1,1700000000.0,3600,50.5,")
+    assert json.loads(cli.ok("links", "history", "paris1", "--json"))["periods"][0]["acked_bytes"] == 1000
 
 
 def test_status(cli: Cli, app: FastAPI) -> None:

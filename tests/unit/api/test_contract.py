@@ -87,6 +87,8 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.SampleView, transport.LinkSample),
         (models.LinkStateView, transport.LinkState),
         (models.SwitchView, modes.Switch),
+        (models.PeriodView, transport.LinkPeriod),
+        (models.LinkHistoryView, transport.LinkPeriods),
     ],
 )
 def test_views_mirror_the_messages(view: type[BaseModel], struct: type[msgspec.Struct]) -> None:

@@ -119,6 +119,21 @@ async def test_links(client: httpx2.AsyncClient) -> None:
     assert (link["link"]["samples"][0]["rtt_ms"], link["forecast"]["method"]) == (50.5, "ewma")
 
 
+async def test_links_are_steered(client: httpx2.AsyncClient) -> None:
+    answer = await client.patch("/v1/links/madrid1/paris1", json={"mode": "datacenter", "cap_mbit": 8})
+    assert (answer.json()["mode"], answer.json()["mode_forced"]) == ("datacenter", True)
+    assert answer.json()["cap_bytes_per_s"] == 1_000_000
+    for wrong in ({"mode": "fast"}, {"cap_mbit": -2}, {"caps": 1}):
+        assert (await client.patch("/v1/links/madrid1/paris1", json=wrong)).status_code == 422
+    assert (await client.patch("/v1/links/paris1/madrid1", json={})).json()["code"] == "node-unknown"
+
+
+async def test_a_links_history(client: httpx2.AsyncClient) -> None:
+    found = (await client.get("/v1/links/madrid1/paris1/history?span_s=3600")).json()["periods"]
+    assert (found[0]["span_s"], found[0]["mode"]) == (3600, "internet")
+    assert (await client.get("/v1/links/madrid1/paris1/history?span_s=60")).status_code == 422
+
+
 async def test_health_and_readiness(client: httpx2.AsyncClient, app: FastAPI) -> None:
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     assert (await client.get("/readyz")).status_code == 200

@@ -64,7 +64,7 @@ class Lab:
         sites = [Site(name=s, nodes=[member(n) for n in "abc" if self.sites[n] == s]) for s in ("rome", "paris")]
         identity = issue(self.folder / "ca", node, self.sites[node])
         return Config(
-            node=Node(name=node),
+            node=Node(name=node, state_dir=self.folder / node),
             topology=Topology(sites=sites),
             transport=self.transport,
             security=Security(ca=identity.ca, certificate=identity.certificate, key=identity.key),

@@ -1,6 +1,6 @@
 """The receiver's window: it follows what the reader takes, never takes back credit, and is never overrun."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.errors import StreamCorrupt
@@ -69,6 +69,7 @@ def test_an_idle_channel_keeps_its_window() -> None:
     assert before == 0
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 64), st.floats(0.001, 1.0), st.floats(0.001, 1.0)), max_size=30))
 def test_credit_never_goes_back_and_is_always_honoured(periods: list[tuple[int, float, float]]) -> None:
     receive, offset, seq, told = ReceiveSide(LIMITS), 0, 0, LIMITS.window_bytes
