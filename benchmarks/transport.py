@@ -24,16 +24,22 @@ def transport(
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Measured of each system.")] = 8.0,
     warm: Annotated[float, typer.Option(min=0, max=60, help="Seconds before that, not measured.")] = 4.0,
     repeat: Annotated[int, typer.Option(min=1, max=100, help="Runs of each system, taken in turns.")] = 1,
+    events: Annotated[
+        bool, typer.Option("--events", help="Instead: a stream dies, the rate falls, the line is cut; AMST alone.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
     lab_name: Annotated[str, typer.Option("--lab", help="Use this lab if it is up, else build it.")] = "transport",
     keep_lab: Annotated[bool, typer.Option("--keep-lab", help="Leave the lab up at the end.")] = False,
 ) -> None:
     """Measure goodput in the steady state: payload that reached the far program, per second."""
-    from benchmarks.carrying.points import COLUMNS, parse_points, parse_systems, with_best
+    from benchmarks.carrying.points import COLUMNS, EVENT_COLUMNS, parse_points, parse_systems, with_best
     from benchmarks.report import show
 
     wanted, systems = parse_points(points), parse_systems(only)
     with _lab(lab_name, wanted[0], keep_lab) as lab:
+        if events:
+            show("Bad moments on the line", _events(lab, wanted, warm, json), EVENT_COLUMNS)
+            return
         rows = _measure(lab, wanted, systems, (warm, seconds), repeat, json)
     show("Goodput over emulated lines", with_best(rows), COLUMNS)
 
@@ -60,6 +66,22 @@ def _measure(
                     rows.append(row(point, system, run, carried))
                     if file is not None:
                         write("transport", with_best(rows), file)
+    return rows
+
+
+def _events(lab: "Lab", points: "list[Point]", warm_s: float, file: Path | None) -> "list[Row]":
+    from benchmarks.carrying.events import measure
+    from benchmarks.moving.run import line_change
+    from benchmarks.report import write
+
+    nodes = (lab.plan.nodes[0].name, lab.plan.nodes[1].name)
+    line = lab.link(lab.plan.links[0].name)
+    rows: list[Row] = []
+    for point in points:
+        line.change(line_change(point.shape))
+        rows += measure(lab, nodes, line, point, warm_s)
+        if file is not None:
+            write("transport-events", rows, file)
     return rows
 
 

@@ -71,11 +71,11 @@ async def link_history(
     node: NodePath,
     peer: PeerPath,
     after: Annotated[float, Query(ge=0, le=1e12, description="Unix time")] = 0.0,
-    span_s: Annotated[Literal[10, 3600], Query(description="10: the last day; 3600: the last year")] = 10,
+    span_s: Annotated[Literal["10", "3600"], Query(description="10: the last day; 3600: the last year")] = "10",
     limit: Annotated[int, Query(ge=1, le=10_000, description="the latest so many")] = 1000,
 ) -> LinkHistoryView:
     """What a link of this site measured, over restarts, oldest first."""
-    query = HistoryQuery(peer=peer, after=after, span_s=span_s, most=limit)
+    query = HistoryQuery(peer=peer, after=after, span_s=int(span_s), most=limit)
     return LinkHistoryView.of(await backend.link_history(NodeLinkHistory(node=node, query=query)))
 
 
