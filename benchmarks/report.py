@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from actors.errors import BadRequest
+
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
 _WIDE = 1000
@@ -45,6 +47,21 @@ def write(bench: str, rows: list[Row], path: Path) -> None:
     draft = path.with_suffix(path.suffix + ".part")
     draft.write_text(json.dumps(document, indent=2) + "\n")
     draft.replace(path)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a benchmark's file; none when there is no such file.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    try:
+        rows = json.loads(path.read_text())["rows"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequest(detail=f"{path} is not a benchmark's file: {error}") from error
+    return list(rows)
 
 
 def show(title: str, rows: list[Row], columns: list[str]) -> None:

@@ -18,6 +18,8 @@ from benchmarks.coding.qmp import Monitor
 from benchmarks.coding.rows import Sent
 
 EMULATOR: Final = "qemu-system-x86_64"
+# However this process ends.
+_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 _END_S: Final = 20.0
 _POLL_S: Final = 0.05
 _POLL_FAST_S: Final = 0.005
@@ -61,7 +63,7 @@ def machine(spec: GuestSpec, folder: Path, role: str = "source") -> Iterator["Ma
     try:
         with log.open("wb") as out:
             process = subprocess.Popen(
-                arguments(spec, folder, role, accelerator),
+                [*_WITH_US, *arguments(spec, folder, role, accelerator)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -111,9 +111,9 @@ def recorded(
     folder = FOLDER / f"{guest}-{key(spec, settle_s, apart_s)}"
     if not (folder / _FACTS).exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        for old in FOLDER.glob(f"{guest}-*"):
+        for old in (*FOLDER.glob(f"{guest}-*"), *FOLDER.glob(f"making-{guest}-*")):
             shutil.rmtree(old)
-        with tempfile.TemporaryDirectory(dir=FOLDER, prefix="making-") as scratch:
+        with tempfile.TemporaryDirectory(dir=FOLDER, prefix=f"making-{guest}-") as scratch:
             facts = _record(guest, spec, (settle_s, apart_s), Path(scratch), tell)
             (Path(scratch) / _FACTS).write_bytes(msgspec.json.encode(facts))
             # Whole or not at all: the facts came last, and the name comes after them.

@@ -3,6 +3,7 @@
 import threading
 import time
 import uuid
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import libvirt
@@ -59,6 +60,9 @@ class LibvirtMover:
         domain.migrateSetMaxDowntime(rivals.PAUSE_MS)
         overdue = threading.Timer(deadline_s, _abort, [domain])
         overdue.start()
+        ended = threading.Event()
+        if self._tuning.raise_after_s:
+            threading.Thread(target=_raise, args=(domain, self._tuning.raise_after_s, ended), daemon=True).start()
         began = time.monotonic()
         try:
             domain.migrateToURI3(
@@ -72,7 +76,18 @@ class LibvirtMover:
             reason = f"not finished within {deadline_s:g} s, aborted" if late else error.get_error_message()
             return Ended(at=time.time(), failure=reason)
         finally:
+            ended.set()
             overdue.cancel()
+
+
+def _raise(domain: Any, after_s: float, ended: threading.Event) -> None:
+    """Allow a longer pause again and again, from `after_s` on until the move has `ended`."""
+    began = time.monotonic()
+    wait_s = after_s
+    while not ended.wait(wait_s):
+        with suppress(libvirt.libvirtError):  # it has ended at the same moment
+            domain.migrateSetMaxDowntime(rivals.allowed_pause_ms(time.monotonic() - began - after_s))
+        wait_s = rivals.RAISE_EVERY_S
 
 
 def _abort(domain: Any) -> None:

@@ -4,6 +4,7 @@ Every rival moves memory and device state straight from QEMU to QEMU over TCP, p
 with the pause that NovaCron is allowed too and without a cap on bandwidth: libvirt lifts QEMU's where none is named.
 """
 
+import math
 from typing import Final, Literal, Self, get_args
 
 import msgspec
@@ -13,8 +14,12 @@ from actors.errors import BadRequest
 Rival = Literal["qemu-plain", "qemu-xbzrle", "qemu-multifd", "qemu-multifd-zstd"]
 RIVALS: Final[tuple[Rival, ...]] = get_args(Rival)
 NOVACRON: Final = "novacron"
-SYSTEMS: Final[tuple[str, ...]] = (*RIVALS, NOVACRON)
+# multifd+zstd whose pause is raised until it ends about when NovaCron does.
+RAISED_RIVAL: Final = "qemu-raised"
+SYSTEMS: Final[tuple[str, ...]] = (*RIVALS, NOVACRON, RAISED_RIVAL)
 PAUSE_MS: Final = 300
+RAISE_EVERY_S: Final = 0.5
+_PAUSE_MAX_MS, _STEPS_MAX = 60_000, 20
 LIBVIRT_TCP_PORT: Final = 16509
 RAM_PORT: Final = 49152
 
@@ -27,11 +32,15 @@ Param = str | int
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What can be chosen for a rival; 0: the rival has no such thing. `xbzrle_cache_mib` is a power of two."""
+    """What can be chosen for a rival; 0: the rival has no such thing. `xbzrle_cache_mib` is a power of two.
+
+    `raise_after_s`: from then on the allowed pause grows, see `allowed_pause_ms`.
+    """
 
     channels: int = 0
     zstd_level: int = 0
     xbzrle_cache_mib: int = 0
+    raise_after_s: float = 0.0
 
     @classmethod
     def of(cls, rival: Rival, memory_mib: int, channels: int, zstd_level: int) -> Self:
@@ -70,6 +79,12 @@ def params(rival: Rival, tuning: Tuning, target_address: str) -> dict[str, Param
     if rival == "qemu-multifd-zstd":
         found |= {"compression": "zstd", "compression.zstd.level": tuning.zstd_level}
     return found
+
+
+def allowed_pause_ms(since_s: float) -> int:
+    """The pause that QEMU is allowed `since_s` after it began to be raised: half as much again every half second."""
+    steps = min(_STEPS_MAX, 1 + since_s / RAISE_EVERY_S)
+    return min(_PAUSE_MAX_MS, round(PAUSE_MS * math.pow(1.5, steps)))
 
 
 def target_uri(target_address: str) -> str:

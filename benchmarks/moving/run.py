@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from actors.errors import DeadlineExceeded, NovaCronError
+import msgspec
+
+from actors.errors import DeadlineExceeded, Failed, NovaCronError
 from actors.hypervisor.messages import GuestSpec
 from actors.lab.lab import Lab
 from actors.lab.line import Change, Line
@@ -14,8 +16,11 @@ from actors.lab.topology import Shape
 from api.cli.client import Client
 from benchmarks.moving import probe, rivals
 from benchmarks.moving.guest import DATING_TICKS, BenchGuest, Ready
+from benchmarks.moving.loads import NamedLoad
+from benchmarks.moving.memory import Growth
 from benchmarks.moving.movers import Ended, LibvirtMover, Mover, NovaCronMover
-from benchmarks.moving.rivals import NOVACRON, Rival, Tuning
+from benchmarks.moving.plan import Task
+from benchmarks.moving.rivals import NOVACRON, RAISED_RIVAL, Rival, Tuning
 from benchmarks.moving.rows import Judged, Measured
 from benchmarks.moving.switchover import Switchover, switchover
 from benchmarks.moving.tuning import Tried
@@ -23,6 +28,8 @@ from benchmarks.moving.tuning import Tried
 # Events travel from libvirtd to this process on their own connection, a little later than its answers.
 _EVENTS_S: Final = 10.0
 _EVENTS_POLL_S: Final = 0.05
+# A second of the guest's work between two moves of it.
+_TICKS_BETWEEN: Final = 20
 Tell = Callable[[str], None]
 
 
@@ -43,7 +50,7 @@ class Bench:
 
     Args:
         shape: of the line between them, set anew before every move.
-        spec: makes the guest's definition from its name; the same for every system.
+        spec: makes a guest's definition from its name and its load; the same for every system.
         apis: clients of the APIs of the two sites, by node.
         nodes: source and target; `link` joins their sites.
         deadline_s: a move that takes longer is given up.
@@ -54,7 +61,7 @@ class Bench:
         self,
         lab: Lab,
         shape: Shape,
-        spec: Callable[[str], GuestSpec],
+        spec: Callable[[str, NamedLoad], GuestSpec],
         apis: Mapping[str, Client],
         nodes: tuple[str, str],
         link: str,
@@ -73,23 +80,38 @@ class Bench:
         self._libvirt = {node: probe.connect(node, lab.node(node).libvirt_uri) for node in nodes}
         self._addresses = {node: lab.node(node).address for node in nodes}
 
-    def measure(self, system: str, run: int, tuning: Tuning) -> tuple[Measured, Judged]:
-        """Move a fresh guest once with `system` and let it check all of its memory afterwards."""
-        source, target = self._nodes
-        with self._guest(f"bench-{system}-{run}") as (guest, ready):
-            self._tell(f"{guest.name}: moving to {target}")
-            measured = self._move(guest, target, self._mover(system, source, tuning))
-            said = measured.failure or f"moved in {measured.total_s or 0:.1f} s"
-            self._tell(f"{guest.name}: {said}; waiting until it has checked all of its memory")
-            try:
-                return measured, guest.judged(ready)
-            except DeadlineExceeded as error:
-                return measured, Judged(ok=False, cached_mib=ready.cached_mib, problems=[str(error)])
+    def measure(self, task: Task, tuning: Tuning) -> tuple[Measured, Judged]:
+        """Move a fresh guest once and let it check all of its memory afterwards.
 
-    def tune(self, rival: Rival, choose: Callable[[Tried], Tuning | None]) -> Tried:
+        Where the target is to have been `visited`, NovaCron moves it there and back first.
+        """
+        source, target = self._nodes
+        if task.system == NOVACRON:
+            self._forget()
+        with self._guest(f"bench-{task.system}-{task.run}", task.load) as (guest, ready):
+            if task.store == "visited":
+                self._visit(guest)
+            self._tell(f"{guest.name}: moving to {target}")
+            measured = self._move(guest, target, self._mover(task.system, source, tuning))
+            said = measured.failure or f"moved in {measured.total_s or 0:.1f} s, pause {measured.pause_ms or 0:.0f} ms"
+            self._tell(f"{guest.name}: {said}; waiting until it has checked all of its memory")
+            return measured, self._judged(guest, ready)
+
+    def pauses(self, task: Task, moves: int, until: float) -> tuple[list[Measured], Judged]:
+        """Move one guest to and fro `moves` times with NovaCron, no further after `until` (monotonic seconds)."""
+        done: list[Measured] = []
+        self._forget()
+        with self._guest(f"bench-pauses-{task.load.name}", task.load) as (guest, ready):
+            while len(done) < moves and time.monotonic() < until and not (done and done[-1].failure):
+                done.append(self._there(guest))
+                self._tell(f"{guest.name}: {done[-1].failure or f'pause {done[-1].pause_ms or 0:.0f} ms'}")
+                guest.wait_ticks(_TICKS_BETWEEN)
+            return done, self._judged(guest, ready)
+
+    def tune(self, rival: Rival, load: NamedLoad, choose: Callable[[Tried], Tuning | None]) -> Tried:
         """Move one guest to and fro, each time with the tuning that `choose` makes of what was tried; None ends it."""
         tried: list[tuple[Tuning, Measured]] = []
-        with self._guest(f"bench-tune-{rival}") as (guest, _):
+        with self._guest(f"bench-tune-{rival}", load) as (guest, _):
             while (tuning := choose(tried)) is not None:
                 target = next(node for node in self._nodes if node != guest.node)
                 measured = self._move(guest, target, self._mover(rival, guest.node, tuning))
@@ -99,10 +121,34 @@ class Bench:
                 guest.wait_ticks(DATING_TICKS)
         return tried
 
+    def _forget(self) -> None:
+        """Empty the nodes' stores of what earlier guests left there."""
+        for node, api in self._apis.items():
+            api.clear_store(node)
+
+    def _visit(self, guest: BenchGuest) -> None:
+        for _ in self._nodes:
+            moved = self._there(guest)
+            if moved.failure:
+                raise Failed(detail=f"{guest.name} could not visit the target: {moved.failure}")
+            guest.wait_ticks(_TICKS_BETWEEN)
+
+    def _there(self, guest: BenchGuest) -> Measured:
+        """Move it to the other node with NovaCron."""
+        other = next(node for node in self._nodes if node != guest.node)
+        return self._move(guest, other, self._mover(NOVACRON, guest.node, Tuning()))
+
+    @staticmethod
+    def _judged(guest: BenchGuest, ready: Ready) -> Judged:
+        try:
+            return guest.judged(ready)
+        except DeadlineExceeded as error:
+            return Judged(ok=False, cached_mib=ready.cached_mib, problems=[str(error)])
+
     @contextmanager
-    def _guest(self, name: str) -> Iterator[tuple[BenchGuest, Ready]]:
+    def _guest(self, name: str, load: NamedLoad) -> Iterator[tuple[BenchGuest, Ready]]:
         source = self._nodes[0]
-        guest = BenchGuest(self._spec(name), self._lab, source, self._apis[source])
+        guest = BenchGuest(self._spec(name, load), self._lab, source, self._apis[source])
         self._tell(f"{name}: booting on {source}")
         try:
             yield guest, guest.create()
@@ -116,7 +162,8 @@ class Bench:
     def _mover(self, system: str, source: str, tuning: Tuning) -> Mover:
         if system == NOVACRON:
             return NovaCronMover(self._apis[source])
-        rival = next(one for one in rivals.RIVALS if one == system)
+        known = "qemu-multifd-zstd" if system == RAISED_RIVAL else system
+        rival = next(one for one in rivals.RIVALS if one == known)
         return LibvirtMover(self._libvirt[source], self._addresses, rival, tuning)
 
     def _move(self, guest: BenchGuest, target: str, mover: Mover) -> Measured:
@@ -128,12 +175,16 @@ class Bench:
             domain = self._libvirt[source].lookupByName(guest.name)
             before = probe.count(self._line, from_a)
             begin = time.time()
-            with probe.SourceStats(domain, guest.name, source, monitor, begin) as stats:
+            stats = probe.SourceStats(domain, guest.name, source, monitor, begin)
+            with stats, Growth(self._lab.plan.id) as growth:
                 ended = mover(guest.name, target, self._deadline_s)
             carried = probe.count(self._line, from_a).since(before)
             switched = None if ended.failure else self._switchover(monitor, guest.name, source, target, begin)
         guest.arrived(self._apis[source].guest(guest.name).node if ended.failure else target)
-        return self._measured(begin, ended, switched, carried, stats.downtime_ms, self._libvirt[target], guest.name)
+        measured = self._measured(begin, ended, switched, carried, stats.downtime_ms, self._libvirt[target], guest.name)
+        return msgspec.structs.replace(
+            measured, encoder_growth_bytes=growth.encoder_bytes, decoder_growth_bytes=growth.decoder_bytes
+        )
 
     @staticmethod
     def _switchover(monitor: probe.Monitor, guest: str, source: str, target: str, begin: float) -> Switchover | None:

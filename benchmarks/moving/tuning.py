@@ -8,6 +8,10 @@ from benchmarks.moving.rows import Measured
 
 CHANNELS: Final = (2, 4, 8)
 LEVELS: Final = (1, 3, 6)
+# The pause grows for some seconds before it is long enough, and then the pause itself takes a while.
+_FIRST_START: Final = 0.6
+_START_MIN_S: Final = 0.1
+_NEAR: Final = 0.1
 
 Tried = Sequence[tuple[Tuning, Measured]]
 
@@ -32,6 +36,25 @@ def best(tried: Tried) -> Tuning | None:
     """The tuning with the shortest total time of those that finished; the first of equals."""
     finished = [(measured.total_s, tuning) for tuning, measured in tried if measured.total_s is not None]
     return min(finished, key=lambda one: one[0])[1] if finished else None
+
+
+def next_start_s(tried: Sequence[tuple[float, float | None]], aim_s: float) -> float:
+    """When to begin raising the pause so that the move ends at `aim_s`.
+
+    Args:
+        tried: (when it was begun, when the move ended or None) of the moves so far.
+    """
+    if not tried:
+        return aim_s * _FIRST_START
+    start_s, total_s = tried[-1]
+    if total_s is None:
+        return max(_START_MIN_S, start_s / 2)
+    return max(_START_MIN_S, start_s + aim_s - total_s)
+
+
+def near_enough(total_s: float | None, aim_s: float) -> bool:
+    """Whether a move took about as long as it was to."""
+    return total_s is not None and abs(total_s - aim_s) <= _NEAR * aim_s
 
 
 def tell(tried: Tried) -> str:

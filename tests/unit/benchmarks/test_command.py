@@ -19,7 +19,10 @@ def test_bench_lists_it() -> None:
 def test_help_names_every_option() -> None:
     found = runner.invoke(app, ["bench", "migration", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert found.exit_code == 0
-    for option in ("--link", "--guest-memory", "--load", "--cache", "--only", "--repeat", "--json", "--keep-lab"):
+    for option in (
+        "--link", "--guest-memory", "--load", "--cache", "--only", "--repeat", "--json", "--keep-lab", "--loads",
+        "--stores", "--pauses", "--aim", "--budget-s", "--resume",
+    ):  # fmt: skip
         assert option in found.output
 
 
@@ -29,6 +32,9 @@ def test_help_names_every_option() -> None:
         (["--only", "qemu-rdma"], "qemu-rdma"),
         (["--link", "fast"], "RATE,RTT"),
         (["--load", "64,2000"], "REGION_MIB,PER_S,BYTES"),
+        (["--loads", "medium"], "medium"),
+        (["--stores", "full"], "full"),
+        (["--loads", ","], "names none"),
     ],
 )
 def test_bad_options_are_told_before_anything_is_built(

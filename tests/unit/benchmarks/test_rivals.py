@@ -77,7 +77,7 @@ def test_a_tuning_has_only_what_its_rival_knows() -> None:
 
 
 def test_systems() -> None:
-    assert parse_systems("") == list(SYSTEMS) == [*RIVALS, "novacron"]
+    assert parse_systems("") == list(SYSTEMS) == [*RIVALS, "novacron", "qemu-raised"]
     assert parse_systems(" novacron , qemu-plain,") == ["qemu-plain", "novacron"]
 
 

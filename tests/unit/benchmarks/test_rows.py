@@ -2,15 +2,36 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from actors.encoding.messages import LayerCount
+from actors.errors import BadRequest
+from benchmarks.moving.loads import LOADS, StoreState
+from benchmarks.moving.plan import Task
 from benchmarks.moving.rivals import Tuning
-from benchmarks.moving.rows import COLUMNS, Judged, Measured, Setting, row, tell_layers, with_speedup
-from benchmarks.report import Row, show, write
+from benchmarks.moving.rows import (
+    COLUMNS,
+    Judged,
+    Measured,
+    Setting,
+    median_total_s,
+    pauses_row,
+    row,
+    tell_layers,
+    with_speedup,
+)
+from benchmarks.report import Row, read, show, write
 
-SETTING = Setting(link="100mbit,50ms,0%", load="64,2000,64", memory_mib=1024, cache_mib=320)
+SETTING = Setting(link="100mbit,50ms,0%", load="64,2000,64", load_name="light", memory_mib=1024, cache_mib=320)
+
+
+def task(system: str, store: StoreState | Literal[""] = "") -> Task:
+    """A move under the light load."""
+    return Task(load=LOADS[0], system=system, store=store, run=1)
+
+
 PROMISED = {
     "system", "link", "load", "memory_mib", "store", "total_s", "pause_ms", "wire_bytes", "guest_ok", "rounds",
     "pause_guest_clock_ms", "pause_qemu_ms", "zstd_level", "channels", "speedup_vs_plain", "wire_bytes_back",
@@ -22,7 +43,7 @@ def a_row(system: str = "qemu-plain", total_s: float | None = 60.2281, failure: 
     """A row of a move that took `total_s`."""
     measured = Measured(total_s=total_s, pause_ms=676.04, wire_bytes=719_585_096, rounds=12, failure=failure)
     judged = Judged(ok=ok, pause_ms=677.444, cached_mib=319, checks=9, problems=[] if ok else ["2 ticks are missing"])
-    return row(SETTING, system, 1, Tuning(channels=4), measured, judged, "")
+    return row(SETTING, task(system), Tuning(channels=4), measured, judged, "")
 
 
 def test_a_row_has_every_promised_column() -> None:
@@ -38,8 +59,12 @@ def test_a_row_has_every_promised_column() -> None:
 
 def test_the_store_is_what_the_move_made_use_of() -> None:
     measured = Measured(total_s=9.0, layers={"store": LayerCount(pages=85_640, bytes_in=1, bytes_out=1)})
-    found = row(SETTING, "novacron", 1, Tuning(), measured, Judged(ok=True), "")
-    assert found["store"] == "image"
+    found = row(SETTING, task("novacron", "visited"), Tuning(), measured, Judged(ok=True), "")
+    assert (found["asked"], found["store"]) == ("visited", "visited")
+    found = row(SETTING, task("novacron", "empty"), Tuning(), measured, Judged(ok=True), "")
+    assert (found["asked"], found["store"]) == ("empty", "image")
+    found = row(SETTING, task("novacron", "visited"), Tuning(), Measured(total_s=9.0), Judged(ok=True), "")
+    assert (found["asked"], found["store"]) == ("visited", "empty")
 
 
 def test_a_move_that_was_given_up_says_so() -> None:
@@ -94,3 +119,37 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out
     for text in (*COLUMNS, "qemu-plain", "719,585,096", "60.23", "–"):
         assert text in printed
+
+
+def test_speedup_is_within_one_load() -> None:
+    heavy = {**a_row("novacron", 20.0), "load_name": "heavy"}
+    assert [one["speedup_vs_plain"] for one in with_speedup([a_row(total_s=60.0), heavy])] == [1.0, None]
+    assert median_total_s([heavy], "novacron", "heavy") == 20.0
+    assert median_total_s([heavy], "novacron", "light") is None
+
+
+def test_pauses_become_medians_and_percentiles() -> None:
+    moves = [
+        Measured(total_s=float(n), pause_ms=100.0 + n, wire_bytes=n * 10, encoder_growth_bytes=n << 20)
+        for n in range(1, 21)
+    ]
+    found = pauses_row(SETTING, task("novacron", "image"), [*moves, Measured(failure="the link fell")], Judged(ok=True))
+    assert (found["moves"], found["total_s"], found["wire_bytes"]) == (20, 10.0, 100)
+    assert (found["pause_p50_ms"], found["pause_p99_ms"], found["pause_max_ms"]) == (110.0, 120.0, 120.0)
+    assert (found["pause_ms"], found["encoder_growth_mib"]) == (110.0, 20.0)
+    assert found["note"] == "the link fell"
+    assert len(str(found["pauses_ms"]).split()) == 20
+
+
+def test_pauses_that_never_were_are_empty() -> None:
+    found = pauses_row(SETTING, task("novacron"), [], Judged(ok=False, problems=["no ticks"]))
+    assert (found["moves"], found["total_s"], found["pause_p99_ms"], found["note"]) == (0, None, None, "no ticks")
+
+
+def test_a_file_is_read_back(tmp_path: Path) -> None:
+    assert read(tmp_path / "none.json") == []
+    write("migration", [a_row()], tmp_path / "rows.json")
+    assert read(tmp_path / "rows.json") == [a_row()]
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(BadRequest, match="not a benchmark's file"):
+        read(tmp_path / "other.json")

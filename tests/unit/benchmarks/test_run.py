@@ -5,12 +5,12 @@ from functools import reduce
 from operator import xor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 import pytest
 
-from actors.errors import GuestUnknown
+from actors.errors import Failed, GuestUnknown
 from actors.hypervisor.messages import GuestSpec
 from actors.lab.lab import Lab
 from actors.lab.line import Change, LineState, Way
@@ -20,6 +20,8 @@ from actors.migration.messages import CreateGuestAnywhere, JobView, MoveRequest
 from api.cli.client import Client
 from benchmarks.moving import guest as guests
 from benchmarks.moving import probe
+from benchmarks.moving.loads import LOADS, StoreState
+from benchmarks.moving.plan import Task
 from benchmarks.moving.rivals import Tuning
 from benchmarks.moving.run import Bench
 from benchmarks.moving.switchover import Seen
@@ -94,6 +96,9 @@ class World:
         self.said.append(f"delete {name}")
         self.guest = ""
 
+    def clear_store(self, node: str) -> None:
+        self.said.append(f"clear {node}")
+
     # -- the guest --
 
     def print(self, text: bytes) -> None:
@@ -110,7 +115,7 @@ class World:
 
 
 class Events:
-    """Stands for `probe.Monitor`: a move of half a second's pause."""
+    """Stands for `probe.Monitor`: moves of half a second's pause, from whichever node to the other."""
 
     def __init__(self, _: object) -> None:
         return None
@@ -122,8 +127,9 @@ class Events:
         return None
 
     def of(self, _: str, since: float) -> list[Seen]:
-        stop = Seen(node="london-1", event="STOP", at=since + 9.0)
-        return [stop, Seen(node="paris-1", event="RESUME", at=since + 9.5)]
+        nodes = ("london-1", "paris-1")
+        stops = [Seen(node=node, event="STOP", at=since + 9.0) for node in nodes]
+        return [*stops, *(Seen(node=node, event="RESUME", at=since + 9.5) for node in nodes)]
 
 
 class Hypervisor:
@@ -158,6 +164,14 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield made
 
 
+LIGHT = LOADS[0]
+
+
+def task(system: str = "novacron", store: StoreState | Literal[""] = "image", run: int = 1) -> Task:
+    """A move under the light load."""
+    return Task(load=LIGHT, system=system, store=store, run=run)
+
+
 def bench_of(world: World) -> Bench:
     """A bench in that world."""
     lab = SimpleNamespace(plan=world.plan, node=world.node_plan, link=lambda _: world)
@@ -165,18 +179,20 @@ def bench_of(world: World) -> Bench:
         Client,
         SimpleNamespace(
             create_guest=world.create_guest, submit=world.submit, guest=world.guest_info, act=world.act,
-            delete_guest=world.delete_guest,
+            delete_guest=world.delete_guest, clear_store=world.clear_store,
         ),
     )  # fmt: skip
     return Bench(
-        cast(Lab, lab), Shape(), lambda name: GuestSpec(name=name), {"london-1": api, "paris-1": api},
+        cast(Lab, lab), Shape(), lambda name, _: GuestSpec(name=name), {"london-1": api, "paris-1": api},
         ("london-1", "paris-1"), "london-paris", 600.0, lambda _: None,
     )  # fmt: skip
 
 
 def test_a_move(world: World) -> None:
-    measured, judged = bench_of(world).measure("novacron", 1, Tuning())
+    measured, judged = bench_of(world).measure(task(), Tuning())
     assert world.said == [
+        "clear london-1",
+        "clear paris-1",
         "create bench-novacron-1 on london-1",
         "move bench-novacron-1 to paris-1",
         "stop bench-novacron-1",
@@ -194,7 +210,7 @@ def test_a_move(world: World) -> None:
 
 def test_a_move_that_fails_is_a_row_and_the_guest_is_judged_where_it_stayed(world: World) -> None:
     world.outcome = "failed"
-    measured, judged = bench_of(world).measure("novacron", 1, Tuning())
+    measured, judged = bench_of(world).measure(task(), Tuning())
     assert (measured.total_s, measured.pause_ms, measured.failure) == (None, None, "the link fell")
     assert judged.ok, judged.problems
     assert world.said[-1] == "delete bench-novacron-1"
@@ -202,7 +218,7 @@ def test_a_move_that_fails_is_a_row_and_the_guest_is_judged_where_it_stayed(worl
 
 def test_a_corrupt_guest_is_told(world: World) -> None:
     world.corrupt = True
-    _, judged = bench_of(world).measure("novacron", 1, Tuning())
+    _, judged = bench_of(world).measure(task(), Tuning())
     assert not judged.ok
     assert "CORRUPT" in judged.problems[0]
 
@@ -213,12 +229,48 @@ def test_a_guest_that_cannot_be_made_leaves_its_own_error(world: World, monkeypa
 
     monkeypatch.setattr(world, "create_guest", refuse)
     with pytest.raises(GuestUnknown, match="the first error"):
-        bench_of(world).measure("novacron", 1, Tuning())
+        bench_of(world).measure(task(), Tuning())
 
 
 def test_tuning_moves_one_guest_to_and_fro(world: World) -> None:
     plans = [Tuning(channels=2, zstd_level=1), Tuning(channels=4, zstd_level=1), Tuning(channels=8, zstd_level=1)]
-    tried = bench_of(world).tune("qemu-multifd-zstd", lambda so_far: plans[len(so_far)] if len(so_far) < 3 else None)
+    tried = bench_of(world).tune("qemu-multifd-zstd", LIGHT, lambda so_far: dict(enumerate(plans)).get(len(so_far)))
     assert [tuning for tuning, _ in tried] == plans
     assert all(not measured.failure for _, measured in tried)
     assert world.said[1:4] == ["2 channels to paris-1", "4 channels to london-1", "8 channels to paris-1"]
+
+
+def test_a_visited_target_has_had_the_guest_before(world: World) -> None:
+    measured, judged = bench_of(world).measure(task(store="visited"), Tuning())
+    moves = [said for said in world.said if said.startswith("move")]
+    assert moves == [f"move bench-novacron-1 to {node}" for node in ("paris-1", "london-1", "paris-1")]
+    assert world.said.index("clear paris-1") < world.said.index(moves[0])
+    assert measured.wire_bytes == 1000
+    assert judged.ok, judged.problems
+
+
+def test_a_visit_that_fails_ends_the_measurement(world: World) -> None:
+    world.outcome = "failed"
+    with pytest.raises(Failed, match="could not visit the target: the link fell"):
+        bench_of(world).measure(task(store="visited"), Tuning())
+    assert world.said[-1] == "delete bench-novacron-1"
+
+
+def test_pauses_are_of_one_guest_to_and_fro(world: World) -> None:
+    moves, judged = bench_of(world).pauses(task(), 5, float("inf"))
+    assert [round(move.pause_ms or 0) for move in moves] == [500] * 5
+    assert [said.split()[-1] for said in world.said if said.startswith("move")] == [
+        "paris-1", "london-1", "paris-1", "london-1", "paris-1",
+    ]  # fmt: skip
+    assert judged.ok, judged.problems
+
+
+def test_pauses_end_with_the_first_move_that_fails(world: World) -> None:
+    world.outcome = "failed"
+    moves, _ = bench_of(world).pauses(task(), 5, float("inf"))
+    assert [move.failure for move in moves] == ["the link fell"]
+
+
+def test_rivals_leave_the_stores_alone(world: World) -> None:
+    bench_of(world).measure(task("qemu-multifd", ""), Tuning(channels=2))
+    assert not [said for said in world.said if said.startswith("clear")]
