@@ -3,6 +3,7 @@
 import functools
 import itertools
 import struct
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -14,6 +15,7 @@ from actors.encoding.encoder import Settings
 from actors.encoding.far import Acquaintances, FarStore
 from actors.encoding.format import BATCH_HEADER_BYTES, OPENING_HEAD_BYTES, BatchHeader, Opening
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
+from actors.encoding.shelf import Shelf
 from actors.encoding.window import Held, Window
 from actors.errors import StreamCorrupt
 from tests.fuzz.target import Script, Target
@@ -22,6 +24,14 @@ from tests.unit.encoding import kit
 _MEMORY_MOST_BYTES = 32 << 20
 _CACHE_MIB = 8
 _CHECKSUM_BYTES = 8
+
+
+class _Sum(NamedTuple):
+    """A checksum lies at `at` and is taken over all else from `start` to `end`: an opening or a batch."""
+
+    start: int
+    end: int
+    at: int
 
 
 def _stream(script: Script) -> bytes:
@@ -135,8 +145,8 @@ def decoder(data: bytes) -> None:
 
 
 @functools.cache
-def _encodings() -> list[tuple[bytes, bytes, list[tuple[int, int]]]]:
-    """(stream, its encoding, where its checksums lie and from where on they are taken)."""
+def _encodings() -> list[tuple[bytes, bytes, list[_Sum]]]:
+    """(stream, its encoding, its checksums)."""
     found = []
     for number, (zstd, flush) in enumerate(itertools.product((False, True), (False, True))):
         settings = Settings(zstd=zstd, dedupe_cache_mib=_CACHE_MIB, batch_bytes=65536)
@@ -146,24 +156,23 @@ def _encodings() -> list[tuple[bytes, bytes, list[tuple[int, int]]]]:
     return found
 
 
-def _summed(frames: bytes) -> list[tuple[int, int]]:
-    """(start, end) of the opening and of every batch."""
+def _summed(frames: bytes) -> list[_Sum]:
+    """The checksums of an opening and of every batch."""
     view = memoryview(frames)
     at = Opening.size(view[:OPENING_HEAD_BYTES])
     opening = Opening.unpack(view[:at], 1 << 20)
-    parts, offset = [(0, at)], 0
+    parts, offset = [_Sum(0, at, at - _CHECKSUM_BYTES)], 0
     while at < len(frames):
         header = BatchHeader.unpack(view[at : at + BATCH_HEADER_BYTES], opening, offset)
         end = at + BATCH_HEADER_BYTES + header.body_bytes
-        parts.append((at, end))
+        parts.append(_Sum(at, end, at + BATCH_HEADER_BYTES - _CHECKSUM_BYTES))
         at, offset = end, offset + header.stream_bytes
     return parts
 
 
-def _seal(frames: bytearray, parts: list[tuple[int, int]]) -> None:
+def _seal(frames: bytearray, parts: list[_Sum]) -> None:
     """Make every checksum right again, as a peer that lies would."""
-    for number, (start, end) in enumerate(parts):
-        at = start + BATCH_HEADER_BYTES - _CHECKSUM_BYTES if number else end - _CHECKSUM_BYTES
+    for start, end, at in parts:
         digest = xxhash.xxh3_64(bytes(frames[start:at]))
         digest.update(bytes(frames[at + _CHECKSUM_BYTES : end]))
         frames[at : at + _CHECKSUM_BYTES] = digest.intdigest().to_bytes(_CHECKSUM_BYTES, "little")
@@ -176,7 +185,7 @@ def damage(data: bytes) -> None:
     stream, sound, parts = _encodings()[flags & 3]
     frames = bytearray(sound)
     while script.goes_on:
-        start, end = parts[script.number() % len(parts)]
+        start, end, _ = parts[script.number() % len(parts)]
         at = start + script.number(2) % (end - start)
         match script.number() % 3:
             case 0:
@@ -190,7 +199,7 @@ def damage(data: bytes) -> None:
     if flags & 4:
         _seal(frames, parts)
     if flags & 8:
-        start, end = parts[(flags >> 4) % len(parts)]
+        start, end, _ = parts[(flags >> 4) % len(parts)]
         frames[end:end] = frames[start:end]
     machine = Decoder(_CACHE_MIB)
     out = bytearray()
@@ -203,6 +212,64 @@ def damage(data: bytes) -> None:
         return
     assert out == stream, "another stream came out"
     assert machine.memory_bytes <= _MEMORY_MOST_BYTES
+
+
+_BLOCKS = b"".join(bytes([number]) * 4088 + b"block %d." % number for number in range(1, 5))
+
+
+@functools.cache
+def _stream_of_blocks() -> bytes:
+    """A guest whose pages are blocks of the far side, out of order and twice, and one that is not."""
+    pages = [_BLOCKS[at << 12 : (at + 1) << 12] for at in (2, 0, 3, 1, 2)]
+    records = kit.page(0, pages[0], "pc.ram") + b"".join(kit.page(n << 12, each) for n, each in enumerate(pages[1:], 1))
+    other = kit.page(5 << 12, bytes([9]) * 4096)
+    start = kit.FILE_HEADER + kit.section(1, kit.block_list(("pc.ram", 8 << 12)))
+    return start + kit.section(2, records + kit.EOS) + kit.section(3, kit.page(0, pages[1], "pc.ram") + other + kit.EOS)
+
+
+def store(data: bytes) -> None:
+    """Blocks that are not what was told, frames and needed pages that were changed: the same stream or none."""
+    script = Script(data)
+    flags = script.number()
+    stream, settings = _stream_of_blocks(), Settings(zstd=bool(flags & 1), dedupe_cache_mib=_CACHE_MIB)
+    sound, encoder = kit.encoded(kit.pieces(stream, (9000, 20000)), settings, blocks=[kit.MemoryBlocks(_BLOCKS)])
+    content = bytearray(_BLOCKS)
+    for _ in range(script.number() % 4):
+        content[script.number(2) % len(content)] ^= script.number() or 1
+    frames = _damaged(sound, script, seal=bool(flags & 2))
+    machine = Decoder(_CACHE_MIB, Shelf(kit.KEY, None, [kit.MemoryBlocks(bytes(content), told=_BLOCKS)]))
+    out = bytearray()
+    try:
+        for start, end, _ in _summed(sound):  # an answer comes between two frames
+            out += machine.feed(frames[start:end])
+            while machine.replies:
+                said = machine.replies.popleft()
+                if isinstance(said, rev.Need | rev.Done):
+                    pages = kit.tell(encoder, said)
+                    out += machine.feed(_damaged(pages, script, seal=True) if pages and flags & 4 else pages)
+        machine.end()
+    except StreamCorrupt:
+        assert stream.startswith(out), "a wrong byte came out"
+        return
+    assert out == stream, "another stream came out"
+
+
+def _damaged(frames: bytes, script: Script, *, seal: bool) -> bytes:
+    """Frames with up to three bytes changed: a whole encoding, or one batch."""
+    damaged = bytearray(frames)
+    for _ in range(script.number() % 4):
+        damaged[script.number(2) % len(damaged)] ^= script.number() or 1
+    if seal:
+        batch = _Sum(0, len(frames), BATCH_HEADER_BYTES - _CHECKSUM_BYTES)
+        _seal(damaged, _summed(frames) if frames.startswith(b"NHDE") else [batch])
+    return bytes(damaged)
+
+
+def _store_seeds() -> list[bytes]:
+    spoilt = [bytes([flags, 1, 7, at, 1, 0]) for flags in range(8) for at in (0, 16, 48)]
+    forged = [bytes([flags, 1, 7, 0, 1, 0, 1, 200, 0, 1]) for flags in (4, 5)]
+    lies = [bytes([flags, 0, 1, at, 0, 1]) for flags in (2, 3) for at in (30, 60, 100, 130, 150)]
+    return [*spoilt, *forged, *lies, b"\0\0\0", b"\1\0\0"]
 
 
 def _damage_seeds() -> list[bytes]:
@@ -257,5 +324,6 @@ TARGETS = (
     Target("roundtrip", roundtrip, _roundtrip_seeds),
     Target("decoder", decoder, _decoder_seeds, longest_bytes=65536),
     Target("damage", damage, _damage_seeds),
+    Target("store", store, _store_seeds),
     Target("reverse", reverse, _reverse_seeds),
 )
