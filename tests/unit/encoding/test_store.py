@@ -1,6 +1,8 @@
 """The content store: bounded, kept over restarts, shared, evicting by worth, and never believed."""
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,42 @@ def test_a_spoilt_block_is_found_out_and_goes(tmp_path: Path) -> None:
     assert store.counts().dropped == 1
     assert store.add(pages_of(3, 1)) == 1
     assert content(store) == set(range(10))
+
+
+_ADDS_FOR_EVER = """
+import sys
+from pathlib import Path
+from actors.encoding.store import Store
+from tests.unit.encoding.test_store import pages_of
+store = Store(Path(sys.argv[1]), 1)
+print("ready", flush=True)
+first = 10_000
+while True:
+    store.add(pages_of(first, 64))
+    first += 64
+"""
+
+
+def test_a_process_that_is_killed_while_it_adds_leaves_a_sound_store(tmp_path: Path) -> None:
+    store = Store(tmp_path, 1)
+    for _ in range(3):
+        adding = subprocess.Popen(
+            [sys.executable, "-c", _ADDS_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert adding.stdout is not None
+            assert adding.stdout.readline() == "ready\n"
+            before = store.generation
+            while store.generation < before + 1000:
+                store.add(pages_of(0, 8))
+        finally:
+            adding.kill()
+            adding.communicate()
+        assert all(number < 8 or number >= 10_000 for number in content(store))
+        store.clear()
+        assert store.add(pages_of(500, 30)) == 30
+        assert content(store) == set(range(500, 530))
+        store.clear()
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.integers(1, 40)), max_size=30), st.integers(0, 4096 * 40), st.data())
