@@ -189,7 +189,7 @@ class Encoding(Section):
 
     zero: bool = Field(True, description="pages of zeros become a mark")
     store_mib: int = Field(
-        1024, ge=0, le=16384, description="this node's content store, MiB on disk; 0: none, nor references to others'"
+        1024, ge=0, le=8192, description="this node's content store, MiB on disk; 0: none, nor references to others'"
     )
     images: bool = Field(True, description="blocks of files at the target (read-only disks) become a reference too")
     dedupe: bool = Field(True, description="pages sent before in the same move become a reference")

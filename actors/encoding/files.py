@@ -23,7 +23,7 @@ from actors.files import write_atomically
 log = structlog.get_logger()
 
 # Prints of so many blocks are kept in memory, and so many files of them on disk: the oldest go.
-BLOCKS_MAX = 1 << 22
+BLOCKS_MAX = 3 << 20
 REMEMBERED_MAX = 64
 # Larger files are left alone: 8 GiB take 16 MiB of prints, and seconds to read.
 FILE_MAX_BYTES = 8 << 30

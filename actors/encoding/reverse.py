@@ -33,8 +33,8 @@ _FIRST = struct.Struct("<I")
 _OFFSET = struct.Struct("<Q")
 PRINT_BYTES = 6
 SOURCES_MAX = 32
-# All blocks that one job may refer to: 16 GiB. The encoder takes 24 to 40 bytes for each, the decoder 8.
-BLOCKS_MAX = 1 << 22
+# All blocks that one job may refer to: 12 GiB. The encoder takes 24 to 40 bytes for each, the decoder 8.
+BLOCKS_MAX = 3 << 20
 PRINTS_MAX = (BODY_MAX_BYTES - _FIRST.size) // PRINT_BYTES
 
 
