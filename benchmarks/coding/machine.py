@@ -25,6 +25,7 @@ _POLL_S: Final = 0.05
 _POLL_FAST_S: Final = 0.005
 _MIGRATION_THREADS: Final = "mig/src"
 _NO_LIMIT: Final = 1 << 40
+_SLOWEST: Final = 100_000
 # With so little to spare at the end QEMU goes on for ever, and always looks again at what is left.
 _NEVER: Final = {"downtime-limit": 1, "avail-switchover-bandwidth": 1000}
 _CAPABILITIES: Final = ("xbzrle", "multifd")
@@ -130,30 +131,39 @@ class Machine:
         before_s = self._cpu_s()
         self.monitor.ask("migrate", uri=f"unix:{self._folder / 'ram.sock'}")
         info = self._until_done(deadline_s)
-        sent = _sent(info, self._cpu_s() - before_s)
+        sent = sent_of(info, self._cpu_s() - before_s)
         self.monitor.ask("cont")
         return sent
 
     def send_again(
         self, sink: "Machine", on: list[str], parameters: dict[str, object], pass_s: float, deadline_s: float
     ) -> Sent:
-        """What QEMU sends of the running guest in a second pass, when the first one took about `pass_s`.
+        """What QEMU sends of the running guest in a third pass, when the first two took about `pass_s` each.
 
         CPU time is that of its migration threads. The migration is left unfinished: nothing can follow.
         """
         self._begin(sink, on, parameters | _NEVER)
-        self.monitor.ask("migrate-set-parameters", max_bandwidth=round(self._resident_bytes() / pass_s))
+        self._limit(self._resident_bytes() / pass_s)
         self.monitor.ask("migrate", uri=f"unix:{self._folder / 'ram.sock'}")
         seen: list[Sent] = []
+        slowed = False
 
         def passed() -> bool:
-            now = _sent(self._info(), self._migration_cpu_s())
-            if now.rounds >= 2:
+            nonlocal slowed
+            info = self._info()
+            now = sent_of(info, self._migration_cpu_s())
+            if now.rounds == 2 and not slowed:
+                slowed = True
+                self._limit(info["ram"]["remaining"] / pass_s)
+            if now.rounds >= 3 and now.cpu_s > 0:
                 seen.append(now)
-            return now.rounds >= 3
+            return now.rounds >= 4 or info["status"] == "completed"
 
-        self._wait(passed, "a second pass over the guest", deadline_s, _POLL_FAST_S)
-        return seen[-1].since(seen[0])
+        self._wait(passed, "a third pass over the guest", deadline_s, _POLL_FAST_S)
+        return seen[-1].since(seen[0]) if seen else Sent()
+
+    def _limit(self, bytes_per_s: float) -> None:
+        self.monitor.ask("migrate-set-parameters", max_bandwidth=max(_SLOWEST, round(bytes_per_s)))
 
     def _begin(self, sink: "Machine", on: list[str], parameters: dict[str, object]) -> None:
         self._prepare(dict.fromkeys(on, True), parameters)
@@ -202,7 +212,7 @@ class Machine:
             time.sleep(poll_s)
 
 
-def _sent(info: dict[str, Any], cpu_s: float) -> Sent:
+def sent_of(info: dict[str, Any], cpu_s: float) -> Sent:
     """What `query-migrate` says. Pages sent by XBZRLE are in none of the other counts."""
     ram = info.get("ram", {})
     delta = info.get("xbzrle-cache", {}).get("pages", 0)

@@ -111,7 +111,7 @@ class Bench:
         for system, sent in recording.facts.qemu.items():
             of = PAIR if system == "qemu-xbzrle" else SNAPSHOT
             note = (
-                "running; its second pass, the first took as long as the two snapshots are apart"
+                "running; its third pass, after two as long as the snapshots are apart"
                 if of == PAIR
                 else "standing still, to a second QEMU"
             )
