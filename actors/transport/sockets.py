@@ -183,7 +183,8 @@ async def tls_handshake(tls: ssl.SSLSocket) -> bytes:
             tls.do_handshake()
         except ssl.SSLWantReadError:
             await _ready(tls, writing=False)
-            first = first or socket.socket.recv(tls, _HELLO_PEEK_BYTES, socket.MSG_PEEK)
+            with contextlib.suppress(BlockingIOError):  # a wake-up for nothing
+                first = first or socket.socket.recv(tls, _HELLO_PEEK_BYTES, socket.MSG_PEEK)
         except ssl.SSLWantWriteError:
             await _ready(tls, writing=True)
         else:
