@@ -14,7 +14,9 @@ from actors.transport.frames import CLOSED, HEADER_BYTES, Frame, FrameType
 FRAMES_AHEAD_MAX = 8192
 """Unacknowledged frames of one channel at most, whatever their size: bounds what the receiver holds out of order."""
 
-STOLEN_FRAMES_MAX = 64
+STOLEN_FRAMES_MAX = 16
+QUEUE_S = 0.04
+QUEUE_MOST_BYTES = 4 << 20
 WINDOW_TRIPS = 4
 WINDOW_LEAST_BYTES = 1 << 20
 
@@ -68,6 +70,8 @@ class SendSide:
         self._next_seq = 0
         self._sent_offset = 0
         self._credit_offset = limits.peer_window_bytes
+        self._queue_bytes = limits.queue_bytes
+        self._fitted_offset = 0
         self.queued_bytes = 0
         self.unacked_bytes = 0
         self.ended = False
@@ -75,7 +79,15 @@ class SendSide:
     @property
     def room_bytes(self) -> int:
         """Bytes that may be queued now."""
-        return max(0, self._limits.queue_bytes - self.queued_bytes)
+        return max(0, self._queue_bytes - self.queued_bytes)
+
+    def fit_queue(self, period_s: float) -> None:
+        """Queue as much as was sent in `QUEUE_S` of the last `period_s`, `queue_bytes` at least: on a fast link the
+        writer, another process, must not have to run for every few frames.
+        """
+        sent_bytes = self._sent_offset - self._fitted_offset
+        self._fitted_offset = self._sent_offset
+        self._queue_bytes = max(self._limits.queue_bytes, min(int(sent_bytes * QUEUE_S / period_s), QUEUE_MOST_BYTES))
 
     @property
     def complete(self) -> bool:

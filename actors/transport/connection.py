@@ -17,6 +17,7 @@ from actors.transport.sockets import limit_unsent, reason_of, set_congestion, si
 
 _READS_PER_TURN = 16
 _WRITES_PER_TURN = 16
+_UNSENT_S = (0.04, 0.64)
 _GATHER_BYTES = 16384
 """Small frames are gathered into one TLS record up to this size."""
 
@@ -68,6 +69,7 @@ class Connection:
         self.last_counters = TcpCounters()
         """Counters at the meter's last look."""
         self._adapted_bytes = 0
+        self._unsent_s = _UNSENT_S[0]
         self._final_counters = TcpCounters()
         self.context = tls.context
         """The TLS context it was made with: of this or of earlier credentials."""
@@ -89,12 +91,20 @@ class Connection:
         self.write_on()
 
     def adapt(self, period_s: float, unsent_most_bytes: int) -> None:
-        """Adapt the kernel's buffers to the rate of the last `period_s`."""
+        """Adapt the kernel's buffers to the rate of the last `period_s`.
+
+        It may hold `_UNSENT_S[0]` of unsent data at that rate, and asks for more when half is left: the time in which
+        this process runs again. Much more delays urgent frames, and what a slow connection holds keeps the channel
+        waiting. On a busy machine it is not enough: the connection starves, its rate falls, and with it what the kernel
+        may hold. So one that starves while data wait gets twice as much, and slowly less when it does not.
+        """
         counters = self.counters()
         acked_bytes = counters.acked_bytes
         self.rate_bytes_per_s = (acked_bytes - self._adapted_bytes) / period_s
         if self.is_open:
-            limit_unsent(self._tls, self.rate_bytes_per_s, unsent_most_bytes)
+            starves = counters.starved and self.waits_for_network
+            self._unsent_s = min(max(self._unsent_s * (2 if starves else 0.95), _UNSENT_S[0]), _UNSENT_S[1])
+            limit_unsent(self._tls, self.rate_bytes_per_s * self._unsent_s, unsent_most_bytes)
             size_send_buffer(self._tls, self.rate_bytes_per_s * counters.rtt_s)
         self._adapted_bytes = acked_bytes
 

@@ -20,6 +20,8 @@ from actors.transport.sockets import reason_of
 
 log = structlog.get_logger()
 CONNECT_S = 5.0
+_LOCAL_BYTES = 1 << 20
+"""What the kernel holds for a local reader: as much as it takes until a busy machine runs it again."""
 
 
 def listen_unix(path: str) -> socket.socket:
@@ -68,6 +70,7 @@ async def join(local: socket.socket, stream: ByteStream, chunk_bytes: int) -> No
 
     Reads at most `chunk_bytes` at a time, and only what the channel takes: nothing is buffered here.
     """
+    local.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_BYTES)
     outbound = asyncio.create_task(_outbound(local, stream, chunk_bytes))
     inbound = asyncio.create_task(_inbound(local, stream))
     try:

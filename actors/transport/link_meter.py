@@ -17,6 +17,7 @@ class TcpCounters(msgspec.Struct, frozen=True):
     """What the kernel counted for one connection, TLS and retransmissions included; bytes, and segments sent (again).
 
     `rtt_s`: its smoothed round trip, which leaves out what our own data wait before they are sent; 0: unknown.
+    `starved`: it had nothing to send where it could have sent.
     """
 
     sent_bytes: int = 0
@@ -24,6 +25,7 @@ class TcpCounters(msgspec.Struct, frozen=True):
     retransmits: int = 0
     segments: int = 0
     rtt_s: float = 0.0
+    starved: bool = False
 
 
 class Metered(Protocol):

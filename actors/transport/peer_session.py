@@ -20,8 +20,8 @@ from actors.transport.session import CONTROL, Opened, Readable, SessionEngine, W
 
 log = structlog.get_logger()
 _ADAPT_S = 0.2
-_OVERDUE_LEAST_S = 0.3
-_OVERDUE_TRIPS = 5
+_OVERDUE_LEAST_S = 0.5
+_OVERDUE_TRIPS = 8
 _SURPLUS = "fewer streams are wanted"
 _RENEWED = "this node has a new certificate"
 OnChannel = Callable[["PeerSession", ChannelStream, str], None]

@@ -177,8 +177,9 @@ class SessionEngine:
         return data
 
     def fit_windows(self, period_s: float, round_trip_s: float) -> None:
-        """Fit every channel's window to what was read of it in the last `period_s`; see `ReceiveSide.fit_window`."""
+        """Fit every channel's window and queue to the last `period_s`; see `ReceiveSide.fit_window`."""
         for channel, entry in self._channels.items():
+            entry.send.fit_queue(period_s)
             if entry.receive.fit_window(period_s, round_trip_s):
                 self._acks[channel] = None
 

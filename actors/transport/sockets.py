@@ -20,15 +20,14 @@ _HELLO_PEEK_BYTES = 512
 
 # include/uapi/linux/tcp.h and netinet/tcp.h; Python 3.11 does not name them all.
 _TCP_NOTSENT_LOWAT = 25
-# struct tcp_info: rtt in microseconds at 68, total_retrans at 100, bytes_acked at 120, data_segs_out at 156,
-# bytes_sent at 200 (Linux 4.19 and later).
+# struct tcp_info: flag "its rate was limited by us" in bit 0 at 7, rtt in microseconds at 68, total_retrans at 100,
+# bytes_acked at 120, data_segs_out at 156, bytes_sent at 200 (Linux 4.19 and later).
 _TCP_INFO_BYTES = 208
 _NUMBER = struct.Struct("=I")
 _COUNTER = struct.Struct("=Q")
 
-_UNSENT_S = 0.04
 _UNSENT_FIRST_BYTES = 131072
-_UNSENT_LEAST_BYTES = 16384
+_UNSENT_LEAST_BYTES = 32768
 # The kernel lets a send buffer grow to the end of tcp_wmem by itself, 4 MiB on most machines, of which its own overhead
 # is about half.
 _SELF_SIZED_BYTES = 2 << 20
@@ -69,20 +68,16 @@ def tcp_counters(connection: socket.socket) -> TcpCounters:
         segments=_NUMBER.unpack_from(info, 156)[0],
         retransmits=_NUMBER.unpack_from(info, 100)[0],
         rtt_s=_NUMBER.unpack_from(info, 68)[0] / 1e6,
+        starved=bool(info[7] & 1),
     )
 
 
-def limit_unsent(connection: socket.socket, rate_bytes_per_s: float, most_bytes: int) -> None:
-    """Let the kernel hold 40 ms of unsent data at the rate that `connection` has, at most `most_bytes`.
-
-    It asks for more when half of that is left: 20 ms, the time in which a busy machine runs this process again. Much
-    less starves the connection (BBR then believes that the link is slow); much more delays urgent frames, and what a
-    slow connection holds keeps the whole channel waiting.
-    """
-    wanted_bytes = int(rate_bytes_per_s * _UNSENT_S)
+def limit_unsent(connection: socket.socket, bytes_wanted: float, most_bytes: int) -> None:
+    """Let the kernel hold so much unsent data, at most `most_bytes`; it asks for more when half of it is left."""
     least_bytes = min(_UNSENT_LEAST_BYTES, most_bytes)
+    limit = max(least_bytes, min(int(bytes_wanted), most_bytes))
     with contextlib.suppress(OSError):
-        connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, max(least_bytes, min(wanted_bytes, most_bytes)))
+        connection.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, limit)
 
 
 def size_send_buffer(connection: socket.socket, flight_bytes: float) -> None:

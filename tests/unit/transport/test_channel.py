@@ -136,3 +136,15 @@ def test_nothing_that_was_acknowledged_is_stolen() -> None:
     assert send.steal(1.3, 0.3)
     send.acknowledge(2, 4 * MIB)
     assert not send.sendable(2)
+
+
+def test_a_fast_channel_queues_more_and_a_slow_one_as_little_as_ever() -> None:
+    send = SendSide(LIMITS)
+    assert send.room_bytes == LIMITS.queue_bytes
+    send.push(bytes(4 * MIB))
+    while send.sendable(0):
+        send.take(1, 0, 0.0)
+    send.fit_queue(0.04)
+    assert send.room_bytes == 4 * MIB
+    send.fit_queue(0.04)
+    assert send.room_bytes == LIMITS.queue_bytes
