@@ -26,11 +26,15 @@ from actors.encoding.format import (
 from actors.encoding.kernel import PAGE_BYTES
 from actors.encoding.keyed import DIGEST_WORDS, sip128
 from actors.encoding.messages import LayerCount
+from actors.encoding.noise import noisy_pages
 from actors.encoding.pages import PageIndex, PageRing
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
 from actors.encoding.records import HEADER_BYTES, PAGE_RECORD_BYTES, ZERO_RECORD_BYTES, Records
 from actors.encoding.reverse import Need, Prints, Source, Sources
 from actors.encoding.window import Held, Window
+
+# A batch with at least so much noise goes past zstd.
+NOISE_SHARE = 0.9
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,24 +254,31 @@ class Encoder:
 
     def _frame(self, piece: memoryview, finds: int) -> bytes:
         parts = self._parts.used()
-        payload = b"".join(parts)
-        codec, body = CODEC_NONE, payload
-        if self.settings.zstd:
-            before_s = self._clock()
-            codec, body = self._compressor.compress(payload, self.level)
-            self.layers["zstd"].cpu_s += self._clock() - before_s
+        payload_bytes = int(self._parts.sizes.sum())
+        codec, body = CODEC_NONE, parts
         before_s = self._clock()
+        if self.settings.zstd and self.level > 0 and not self._is_noise(payload_bytes):
+            codec, pressed = self._compressor.compress(b"".join(parts), self.level)
+            body = [memoryview(pressed)]
+            self.layers["zstd"].cpu_s += self._clock() - before_s
+            before_s = self._clock()
         self._digest.update(piece)
         self._digest_now = self._digest.digest()
         sizes = tuple(self._parts.sizes.tolist())
         check = self._hold(len(piece), finds) if finds else NO_CHECK
-        header = BatchHeader(DATA, codec, len(piece), len(body), sizes, self.stream_bytes, self._digest_now, check)
+        body_bytes = sum(len(part) for part in body)
+        header = BatchHeader(DATA, codec, len(piece), body_bytes, sizes, self.stream_bytes, self._digest_now, check)
         self.stream_bytes += len(piece)
-        frame = header.pack(body)
+        frame = header.pack(*body)
         self._framed_bytes += len(frame)
         self.layers["passthrough"].cpu_s += self._clock() - before_s
-        self._account(sizes, len(payload), len(body))
+        self._account(sizes, payload_bytes, body_bytes, pressed=codec != CODEC_NONE)
         return frame
+
+    def _is_noise(self, payload_bytes: int) -> bool:
+        """Whether so much of the payload are pages that can't be compressed that it is not worth trying."""
+        pages = self._parts.arrays[lay.PAGES][: self._parts.sizes[lay.PAGES]]
+        return noisy_pages(pages) * PAGE_BYTES > NOISE_SHARE * payload_bytes
 
     def _hold(self, size: int, finds: int) -> bytes:
         """Keep the pages that the batch refers to until the far side has them; the keyed hash of their digests."""
@@ -278,7 +289,7 @@ class Encoder:
         sip128(self._finds.digests[:finds].reshape(-1), self.far.key, check)
         return check.tobytes()
 
-    def _account(self, sizes: tuple[int, ...], payload_bytes: int, body_bytes: int) -> None:
+    def _account(self, sizes: tuple[int, ...], payload_bytes: int, body_bytes: int, *, pressed: bool) -> None:
         counts: list[int] = self._counts.tolist()
         zero_records, zero_pages = counts[lay.OP_ZERO_RECORD], counts[lay.OP_ZERO_PAGE]
         references, literals = counts[lay.OP_REFERENCE], counts[lay.OP_LITERAL]
@@ -293,7 +304,7 @@ class Encoder:
         self.layers["store"].add(blocks, blocks * PAGE_RECORD_BYTES, blocks + sizes[lay.BLOCKS])
         self.layers["dedupe"].add(references, references * PAGE_RECORD_BYTES, references)
         self.layers["delta"].add(deltas, deltas * PAGE_RECORD_BYTES, sizes[lay.MASKS] + sizes[lay.WORDS])
-        if self.settings.zstd:
+        if pressed:
             self.layers["zstd"].add(literals, payload_bytes, body_bytes)
             self.layers["passthrough"].add(0, plain_bytes, plain_bytes)
         else:

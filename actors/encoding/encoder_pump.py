@@ -197,6 +197,7 @@ class EncoderPump(Pump):
                 zstd_s=after.cpu_s - before.cpu_s,
                 payload_bytes=after.bytes_in - before.bytes_in,
                 body_bytes=after.bytes_out - before.bytes_out,
+                past_bytes=len(frame) if after.bytes_in == before.bytes_in else 0,
             )
         )
         return True

@@ -126,8 +126,8 @@ class BatchHeader(msgspec.Struct, frozen=True):
         """Size of the payload before compression."""
         return sum(self.parts)
 
-    def pack(self, body: bytes) -> bytes:
-        """The batch's bytes, header and `body`."""
+    def pack(self, *body: bytes | memoryview) -> bytes:
+        """The batch's bytes, header and `body`, which may come in pieces."""
         head = _BATCH.pack(
             BATCH_MAGIC,
             self.kind,
@@ -139,7 +139,7 @@ class BatchHeader(msgspec.Struct, frozen=True):
             self.digest,
             self.check,
         )
-        return b"".join((head, _CHECKSUM.pack(_sum(head, body)), body))
+        return b"".join((head, _CHECKSUM.pack(_sum(head, *body)), *body))
 
     @classmethod
     def unpack(cls, raw: memoryview, opening: Opening, offset: int) -> "BatchHeader":

@@ -73,8 +73,8 @@ def best(layers: Layers, wire_s: float, contention: float) -> int:
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """One batch: its time on the clock (encoding, waiting for the wire, for QEMU), on a core, and its bytes.
 
-    `zstd_s` is the part of `cpu_s` that compression took; `payload_bytes` went into it or past it, `body_bytes` came
-    out, at `level`.
+    `zstd_s` is the part of `cpu_s` that compression took; `payload_bytes` went into it at `level` and `body_bytes` came
+    out, `past_bytes` went past it.
     """
 
     level: int
@@ -85,6 +85,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     zstd_s: float
     payload_bytes: int
     body_bytes: int
+    past_bytes: int = 0
 
 
 class Planner:
@@ -112,8 +113,7 @@ class Planner:
             return
         self._batches.append(seen)
         total_s = sum(one.encode_s + one.wire_s + one.qemu_s for one in self._batches)
-        payload_bytes = sum(one.payload_bytes for one in self._batches)
-        if total_s < WINDOW_S or payload_bytes == 0:
+        if total_s < WINDOW_S or self._payload_bytes == 0:
             return
         self._learn()
         self._since_s += total_s
@@ -124,10 +124,13 @@ class Planner:
         if self._wire_s:
             self._decide(self._wire_s, contention)
 
+    @property
+    def _payload_bytes(self) -> int:
+        return sum(one.payload_bytes + one.past_bytes for one in self._batches)
+
     def _learn(self) -> None:
         """Scale the table by what this window showed."""
-        payload_bytes = sum(one.payload_bytes for one in self._batches)
-        other_s = sum(one.cpu_s - one.zstd_s for one in self._batches) / payload_bytes
+        other_s = sum(one.cpu_s - one.zstd_s for one in self._batches) / self._payload_bytes
         layers = self.layers
         pressed = [one for one in self._batches if one.level > 0 and one.payload_bytes > 0]
         slower = saves = 1.0
@@ -147,7 +150,7 @@ class Planner:
 
     def _measure_wire(self, encode_s: float, total_s: float) -> None:
         """Believe the wire when it was full; take it for faster when it took what was thought its most, and waited."""
-        seen_s = total_s / max(1, sum(one.body_bytes for one in self._batches))
+        seen_s = total_s / max(1, sum(one.body_bytes + one.past_bytes for one in self._batches))
         waited_s = sum(one.wire_s for one in self._batches)
         at_its_most = not self._wire_s or seen_s < self._wire_s * AT_ITS_MOST
         if waited_s > WIRE_IS_FULL * total_s:

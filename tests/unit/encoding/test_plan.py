@@ -58,7 +58,7 @@ def windows(planner: Planner, count: int, wire_s: float, *, left: float | None =
         write_s = max(0.0, body * wire_s - encode_s)
         seen = Seen(
             level=level, encode_s=encode_s, wire_s=write_s, qemu_s=0.0, cpu_s=cpu_s, zstd_s=zstd_s,
-            payload_bytes=size, body_bytes=body,
+            payload_bytes=size if level else 0, body_bytes=body if level else 0, past_bytes=0 if level else size,
         )  # fmt: skip
         for _ in range(int(plan.WINDOW_S / (encode_s + write_s)) + 1):
             planner.observe(seen)
