@@ -1,5 +1,6 @@
 """Fills a node's store with the pages of a job's ring, in the background and behind the stream."""
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from actors.encoding.store import Store
 log = structlog.get_logger()
 
 EVERY_S = 1.0
+NICE = 15
 BATCH_PAGES = 256
 
 
@@ -62,6 +64,8 @@ class Filler:
         self._thread.join(patience_s)
 
     def _run(self) -> None:
+        # Behind the streams and the guests: nothing waits for this thread.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         kept = 0
         try:
             while not self._ended.wait(EVERY_S):

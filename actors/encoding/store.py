@@ -56,21 +56,11 @@ class Store:
         self._thread_lock = threading.Lock()
         self._lock_file = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._blocks_file = os.open(folder / BLOCKS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        table = os.open(folder / TABLE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            with self._locked():
-                size = Slots.size(self.slots)
-                if os.fstat(table).st_size != size:
-                    os.ftruncate(table, 0)
-                # Really taken, for a hole that can't be filled later would end the process.
-                os.posix_fallocate(table, 0, size)
-                self._map = mmap.mmap(table, size)
-                self._tables = Slots.over(memoryview(self._map), self.slots)
-                header = self._tables.header
-                if header[tables.MAGIC] != tables.MAGIC_WORD or header[tables.SLOTS] != self.slots:
-                    self._reset(secrets.token_bytes(KEY_BYTES))
-        finally:
-            os.close(table)
+        with self._locked():
+            self._tables = Slots.over(memoryview(_mapped(folder / TABLE_FILE, Slots.size(self.slots))), self.slots)
+            header = self._tables.header
+            if header[tables.MAGIC] != tables.MAGIC_WORD or header[tables.SLOTS] != self.slots:
+                self._reset(secrets.token_bytes(KEY_BYTES))
 
     @property
     def key(self) -> bytes:
@@ -180,6 +170,20 @@ class Store:
                 yield
             finally:
                 fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+
+
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    """The file at `path`, made anew unless it has `size` bytes, in memory."""
+    if path.exists() and path.stat().st_size != size:
+        # Never cut: a process that still has the old one in memory would end.
+        path.unlink()
+    table = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Really taken, for a hole that can't be filled later would end the process.
+        os.posix_fallocate(table, 0, size)
+        return mmap.mmap(table, size)
+    finally:
+        os.close(table)
 
 
 def warm_up() -> None:

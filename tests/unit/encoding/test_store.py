@@ -88,7 +88,13 @@ def test_without_eviction_only_free_room_is_used(tmp_path: Path) -> None:
 def test_a_store_of_another_size_is_emptied(tmp_path: Path) -> None:
     store = Store(tmp_path, 1)
     store.add(pages_of(0, 10))
-    assert content(Store(tmp_path, 2)) == set()
+    other = Store(tmp_path, 2)
+    assert content(other) == set()
+    other.add(pages_of(100, 300))
+    # Who still has the old one open finds nothing wrong, and harms nothing.
+    store.add(pages_of(20, 10))
+    assert content(store) <= set(range(30))
+    assert content(other) <= set(range(100, 400))
 
 
 def test_a_cleared_store_is_another_one(tmp_path: Path) -> None:
