@@ -43,6 +43,8 @@ def main() -> None:
     if order.target not in TARGETS:
         asked.error(f"no target {order.target!r}; there are {', '.join(TARGETS)}")
     target = TARGETS[order.target]
+    for data in target.seeds():  # compiles kernels, which would look like a hang
+        target.run(data)
     for module in _WATCHED:
         for function in _functions(sys.modules[module]):
             atheris.instrument_func(function)
