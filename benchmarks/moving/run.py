@@ -28,6 +28,9 @@ from benchmarks.moving.tuning import Tried
 # Events travel from libvirtd to this process on their own connection, a little later than its answers.
 _EVENTS_S: Final = 10.0
 _EVENTS_POLL_S: Final = 0.05
+# A store that is being filled grows at least once in so long.
+SETTLED_POLL_S: Final = 2.0
+_SETTLE_S: Final = 120.0
 # A second of the guest's work between two moves of it.
 _TICKS_BETWEEN: Final = 20
 Tell = Callable[[str], None]
@@ -123,8 +126,19 @@ class Bench:
 
     def _forget(self) -> None:
         """Empty the nodes' stores of what earlier guests left there."""
+        self._settle()
         for node, api in self._apis.items():
             api.clear_store(node)
+
+    def _settle(self) -> None:
+        """Wait until the stores grow no more: they are filled in the background, also after a move has ended."""
+        until = time.monotonic() + _SETTLE_S
+        before: list[int] = []
+        while (now := [api.store(node).blocks for node, api in self._apis.items()]) != before:
+            if time.monotonic() > until:
+                raise DeadlineExceeded(what="the end of filling the stores", deadline_s=_SETTLE_S)
+            before = now
+            time.sleep(SETTLED_POLL_S)
 
     def _visit(self, guest: BenchGuest) -> None:
         for _ in self._nodes:
@@ -132,6 +146,7 @@ class Bench:
             if moved.failure:
                 raise Failed(detail=f"{guest.name} could not visit the target: {moved.failure}")
             guest.wait_ticks(_TICKS_BETWEEN)
+            self._settle()
 
     def _there(self, guest: BenchGuest) -> Measured:
         """Move it to the other node with NovaCron."""

@@ -19,7 +19,7 @@ from actors.lab.topology import Shape, default_topology
 from actors.migration.messages import CreateGuestAnywhere, JobView, MoveRequest
 from api.cli.client import Client
 from benchmarks.moving import guest as guests
-from benchmarks.moving import probe
+from benchmarks.moving import probe, run
 from benchmarks.moving.loads import LOADS, StoreState
 from benchmarks.moving.plan import Task
 from benchmarks.moving.rivals import Tuning
@@ -48,6 +48,7 @@ class World:
         self.guest = ""
         self.node = ""
         self.ticks = 0
+        self.growing = 3
         self.outcome = "completed"
         self.corrupt = False
 
@@ -96,8 +97,12 @@ class World:
         self.said.append(f"delete {name}")
         self.guest = ""
 
+    def store(self, node: str) -> Any:
+        self.growing = max(0, self.growing - 1)
+        return SimpleNamespace(node=node, blocks=self.growing)
+
     def clear_store(self, node: str) -> None:
-        self.said.append(f"clear {node}")
+        self.said.append(f"clear {node} at {self.growing}")
 
     # -- the guest --
 
@@ -159,6 +164,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path)
     monkeypatch.setattr(probe, "connect", lambda *_: Hypervisor(made))
     monkeypatch.setattr(probe, "Monitor", Events)
+    monkeypatch.setattr(run, "SETTLED_POLL_S", 0.0)
     # Whenever the bench waits, the guest goes on.
     monkeypatch.setattr(guests, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: made.tick()))
     yield made
@@ -180,6 +186,7 @@ def bench_of(world: World) -> Bench:
         SimpleNamespace(
             create_guest=world.create_guest, submit=world.submit, guest=world.guest_info, act=world.act,
             delete_guest=world.delete_guest, clear_store=world.clear_store,
+            store=world.store,
         ),
     )  # fmt: skip
     return Bench(
@@ -191,8 +198,8 @@ def bench_of(world: World) -> Bench:
 def test_a_move(world: World) -> None:
     measured, judged = bench_of(world).measure(task(), Tuning())
     assert world.said == [
-        "clear london-1",
-        "clear paris-1",
+        "clear london-1 at 0",
+        "clear paris-1 at 0",
         "create bench-novacron-1 on london-1",
         "move bench-novacron-1 to paris-1",
         "stop bench-novacron-1",
@@ -244,7 +251,7 @@ def test_a_visited_target_has_had_the_guest_before(world: World) -> None:
     measured, judged = bench_of(world).measure(task(store="visited"), Tuning())
     moves = [said for said in world.said if said.startswith("move")]
     assert moves == [f"move bench-novacron-1 to {node}" for node in ("paris-1", "london-1", "paris-1")]
-    assert world.said.index("clear paris-1") < world.said.index(moves[0])
+    assert world.said.index("clear paris-1 at 0") < world.said.index(moves[0])
     assert measured.wire_bytes == 1000
     assert judged.ok, judged.problems
 
