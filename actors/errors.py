@@ -22,7 +22,8 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     │   ├── NoRoom [no-room]
     │   ├── NoPlacement [no-placement]
     │   ├── Incompatible [incompatible]
-    │   └── PastNoReturn [past-no-return]
+    │   ├── PastNoReturn [past-no-return]
+    │   └── TooLate [too-late]
     ├── Refused [refused]
     │   ├── TokenInvalid [token-invalid]
     │   └── PeerRefused [peer-refused]
@@ -34,6 +35,7 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     └── Failed [failed]
         ├── HypervisorFailed [hypervisor-failed]
         ├── MoveFailed [move-failed]
+        ├── NotConverging [not-converging]
         ├── StreamCorrupt [stream-corrupt]
         ├── BootFailed [boot-failed]
         └── SetupMissing [setup-missing]
@@ -205,6 +207,13 @@ class PastNoReturn(Conflict):
     next_step = "Let it finish, then move the guest back if you want it here."
 
 
+class TooLate(Conflict):
+    """Migration {job} is {state}: its pause can be changed only until the guest is stopped."""
+
+    code = "too-late"
+    next_step = "See how it ends with `novacron migrations show`."
+
+
 class Refused(NovaCronError):
     """Refused: {detail}"""
 
@@ -280,6 +289,13 @@ class MoveFailed(Failed):
 
     code = "move-failed"
     next_step = "The guest was left where it last ran; ask again once the cause is gone."
+
+
+class NotConverging(Failed):
+    """Migration {job} gets nowhere. {advice}"""
+
+    code = "not-converging"
+    next_step = "The guest goes on at its source; ask again with a longer pause, or when it is less busy."
 
 
 class StreamCorrupt(Failed):

@@ -19,6 +19,7 @@ from actors.migration.messages import (
     Links,
     MoveRequest,
     NodeLinkHistory,
+    PauseChange,
     Scope,
     Sites,
     SteerNodeLink,
@@ -48,6 +49,7 @@ class Backend(Protocol):
     async def jobs(self) -> Jobs: ...
     async def job(self, request: JobId) -> JobView: ...
     async def events(self, request: EventsQuery) -> JobEvents: ...
+    async def change_pause(self, request: PauseChange) -> JobView: ...
     async def cancel(self, request: JobId) -> JobView: ...
     async def links(self) -> Links: ...
     async def store(self, request: StoreQuery) -> StoreState: ...
@@ -104,6 +106,10 @@ class ManagerBackend:
     async def cancel(self, request: JobId) -> JobView:
         """Cancel a move."""
         return await self._call("cancel", request, JobView)
+
+    async def change_pause(self, request: PauseChange) -> JobView:
+        """Let a move under way pause its guest for longer, or less long."""
+        return await self._call("change_pause", request, JobView)
 
     async def links(self) -> Links:
         """This site's links."""

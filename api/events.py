@@ -44,7 +44,7 @@ async def follow(
 
 
 async def as_sse(backend: Backend, job: str, after: int, path: str) -> AsyncIterator[ServerSentEvent]:
-    """The same as server-sent events: `state`, `progress`, `failure`, then `end`; or `problem` if the stream broke."""
+    """The same as server-sent events: `state`, `progress`, `stalled`, `failure`, then `end`; `problem` if it broke."""
     try:
         async for batch in follow(backend, job, after):
             for event in batch.events:

@@ -21,6 +21,7 @@ def _whole(value: object) -> object:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
+PauseMs = Annotated[int, Field(ge=1, le=60_000), BeforeValidator(_whole)]
 HostPath = Annotated[
     str, Field(max_length=4096, pattern=r"^(/[^\x00-\x1f\x7f]*)?$", description="absolute path on the node")
 ]
@@ -85,8 +86,19 @@ class MigrationCreate(Request):
     """A move of the guest in the path."""
 
     to: NodeName | Literal[""] = Field("", description="node; empty lets placement choose")
-    pause_ms: Whole = Field(300, ge=1, le=60_000, description="pause that the guest may feel, about")
+    pause_ms: PauseMs | None = Field(
+        None, description="pause that the guest may feel, about; without: the site's `migration.pause_ms`"
+    )
     max_mbit: float = Field(0.0, ge=0, le=1e6, description="Mbit/s that its memory and disks take at most; 0: no cap")
+    if_stalled: Literal["wait", "cancel"] = Field(
+        "wait", description="what becomes of a move that brings no progress for two rounds"
+    )
+
+
+class MigrationChange(Request):
+    """What can be changed of a move under way."""
+
+    pause_ms: PauseMs = Field(description="pause that the guest may feel from now on, about")
 
 
 class NodeView(View):
@@ -198,8 +210,22 @@ class ProgressView(View):
     layers: dict[str, LayerView] = {}
 
 
+class PauseView(View):
+    """Where the time of a pause went, in ms; the four parts add up to `total_ms`, -1: not known."""
+
+    total_ms: float = -1.0
+    predicted_ms: float = -1.0
+    last_pages_ms: float = -1.0
+    device_state_ms: float = -1.0
+    round_trips_ms: float = -1.0
+    resume_ms: float = -1.0
+
+
 class MigrationView(View):
-    """One move. Times are Unix seconds; `ended_at` 0 while it runs. `error` is a code of docs/api.md, or empty."""
+    """One move. Times are Unix seconds; `ended_at` 0 while it runs. `error` is a code of docs/api.md, or empty.
+
+    `stalled`: it brings no progress; `message` then says what would help.
+    """
 
     id: str
     guest: str
@@ -208,7 +234,10 @@ class MigrationView(View):
     state: str
     created_at: float
     ended_at: float = 0.0
+    pause_budget_ms: int = 0
     pause_ms: float = -1.0
+    pause: PauseView = PauseView()
+    stalled: bool = False
     total_s: float = -1.0
     owner: str = ""
     error: str = ""
@@ -226,7 +255,7 @@ class MigrationList(View):
 
 
 class MigrationEvent(View):
-    """One thing that happened to a move; `seq` grows by one. `kind`: state, progress or error."""
+    """One thing that happened to a move; `seq` grows by one. `kind`: state, progress, stalled or error."""
 
     seq: int
     at: float

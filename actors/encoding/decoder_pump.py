@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class DecoderPump(Pump):
         self._decoder = Decoder(cache_mib, Shelf(key, store, files))
         self._filler = Filler(job, store, lambda: self._decoder.ring) if store is not None and store.slots else None
         self._back = threading.Lock()
+        self._last_at = 0.0
 
     def stats(self) -> CodecStats:
         """The job's account; what each layer did is the encoder's to tell."""
@@ -53,6 +55,7 @@ class DecoderPump(Pump):
             wire_bytes=decoder.wire_bytes,
             digest=decoder.digest,
             memory_mib=decoder.memory_bytes / (1 << 20),
+            last_at=self._last_at,
         )
 
     def _forward(self, peer: socket.socket) -> None:
@@ -68,6 +71,7 @@ class DecoderPump(Pump):
                 if qemu is None:
                     qemu = self._return_path(peer)
                 qemu.sendall(ready)
+                self._last_at = time.time()
             while decoder.replies:
                 self._send_back(peer, decoder.replies.popleft())
         # A stream without a byte still has an end that QEMU must see.

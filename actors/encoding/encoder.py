@@ -134,6 +134,11 @@ class Encoder:
         return self._framed_bytes + self._missed_bytes
 
     @property
+    def found_pages(self) -> bool:
+        """Whether the last `encode` met guest pages."""
+        return self._found.count > 0
+
+    @property
     def rounds(self) -> int:
         """How often the page addresses started over."""
         return self._parser.rounds

@@ -64,6 +64,7 @@ class EncoderPump(Pump):
         self._wire: socket.socket | None = None
         self._wire_here = threading.Event()
         self._ready = threading.Event()
+        self._pages_at = self._last_at = 0.0
 
     def stats(self) -> CodecStats:
         """The job's account."""
@@ -79,6 +80,8 @@ class EncoderPump(Pump):
             layers={name: tally.count() for name, tally in encoder.layers.items()},
             digest=encoder.digest,
             memory_mib=encoder.memory_bytes / (1 << 20),
+            pages_at=self._pages_at,
+            last_at=self._last_at,
         )
 
     def start(self) -> None:
@@ -185,6 +188,9 @@ class EncoderPump(Pump):
         encoded_s, cpu_s = time.perf_counter(), time.thread_time() - cpu_s
         if frame:
             self._handover.put(frame, self._patience.stall_s)
+            self._last_at = time.time()
+            if encoder.found_pages:
+                self._pages_at = self._last_at
             encoder.window.wait_for_room(self._patience.stall_s)
         after = encoder.layers["zstd"].count()
         self._planner.observe(

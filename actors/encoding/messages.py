@@ -49,6 +49,8 @@ class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     store, dedupe, delta, zstd and passthrough; docs/formats/hde.md says what counts where. `missed`: pages that the far
     side was referred to and had to ask for. `round` counts how often the
     page addresses started over; `digest` is the running xxh3-128 of QEMU's stream (in the end equal on both sides).
+    `pages_at` (the encoder's only): Unix seconds when the last batch with pages was handed to the wire, 0 before;
+    `last_at`: when the last of all was, by the decoder to QEMU.
     """
 
     job: str
@@ -61,6 +63,8 @@ class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     layers: dict[str, LayerCount] = {}
     digest: str = ""
     memory_mib: float = 0.0
+    pages_at: float = 0.0
+    last_at: float = 0.0
 
 
 class StoreImage(msgspec.Struct, frozen=True, kw_only=True):

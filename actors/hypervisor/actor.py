@@ -10,16 +10,19 @@ import msgspec
 import psutil
 import structlog
 
+from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.errors import DeadlineExceeded, GuestBusy, GuestNotRunning, HypervisorDown, HypervisorFailed, NovaCronError
+from actors.hypervisor.conductor import Conductors
 from actors.hypervisor.engine.states import version_text
 from actors.hypervisor.guests import GuestDesk
 from actors.hypervisor.host import ARCH, Host, memory_mib
 from actors.hypervisor.kvm import remembered
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import (
+    Aim,
     CheckIncoming,
     CreateGuest,
     FinishMove,
@@ -34,9 +37,11 @@ from actors.hypervisor.messages import (
     PrepareIncoming,
     PrepareOutgoing,
     StartMove,
+    SteerMove,
     StopGuest,
 )
 from actors.hypervisor.movedesk import MoveDesk
+from actors.hypervisor.senders import Senders
 from actors.hypervisor.store import LedgerStore
 from actors.hypervisor.threads import Threads
 
@@ -75,6 +80,8 @@ class NodeAgent(Service):
             node=node.name, run_dir=node.run_dir, libvirtd=node.libvirtd_socket,
             disk_dirs=(str(node.images_dir), _LIBVIRT_IMAGES), reserve_mib=node.reserve_mib,
         )  # fmt: skip
+        senders = Senders(Directory(node.name, config.topology))
+        self._conductors = Conductors(self._connection, self._threads, senders)
         # Room and names are checked and then taken: one such step at a time, or two would take the same.
         self._one_at_a_time = asyncio.Lock()
         # Connect and look at the host now: QEMU's events of a move under way must not wait for the first question.
@@ -169,12 +176,20 @@ class NodeAgent(Service):
     async def start_move(self, caller: Caller, request: StartMove) -> Empty:  # noqa: ARG002
         """Begin libvirt's migration through the job's sockets."""
         await self._change("start_move", lambda: self._moves.start_move(request))
+        self._steer(request.job, request.guest, request.aim)
+        return Empty()
+
+    @exposed()
+    async def steer_move(self, caller: Caller, request: SteerMove) -> Empty:  # noqa: ARG002
+        """Aim anew with the end of a move under way."""
+        self._steer(request.job, request.guest, request.aim)
         return Empty()
 
     @exposed()
     async def move_status(self, caller: Caller, request: MoveJob) -> MoveStatus:  # noqa: ARG002
         """The move as this node's hypervisor has it now."""
-        return await self._do("move_status", lambda: self._moves.status(request))
+        status = await self._do("move_status", lambda: self._moves.status(request))
+        return msgspec.structs.replace(status, switchover=self._conductors.seen(request.job))
 
     @exposed()
     async def abort_move(self, caller: Caller, request: MoveJob) -> Empty:  # noqa: ARG002
@@ -185,10 +200,16 @@ class NodeAgent(Service):
     @exposed()
     async def finish_move(self, caller: Caller, request: FinishMove) -> Empty:  # noqa: ARG002
         """End the job on this node."""
+        self._conductors.end(request.job)
         await self._change("finish_move", lambda: self._moves.finish_move(request))
         return Empty()
 
     # -- how ------------------------------------------------------------------------------------------------------
+
+    def _steer(self, job: str, guest: str, aim: Aim) -> None:
+        record = self._moves.outgoing(job, guest)
+        if record.started:
+            self._conductors.steer(job, guest, record.peer, aim)
 
     async def _do(self, what: str, work: Callable[[], _Result], deadline_s: float = _CALL_S) -> _Result:
         return await self._threads.run(f"agent@{self._config.node.name}.{what}", deadline_s, work)

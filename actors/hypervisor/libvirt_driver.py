@@ -22,7 +22,10 @@ _loop_running = False
 
 
 class OnEvent(Protocol):
-    """Called in libvirt's event thread for QEMU's STOP and RESUME; `at` is Unix time by QEMU's own clock."""
+    """Called in libvirt's event thread for QEMU's STOP and RESUME, and COMPLETED when a migration has.
+
+    `at` is Unix time by QEMU's own clock.
+    """
 
     def __call__(self, guest: str, event: str, at: float) -> None: ...
 
@@ -104,7 +107,7 @@ class Connection:
         libvirt_qemu.qemuMonitorEventRegister(
             connection,
             None,
-            "^(STOP|RESUME)$",
+            "^(STOP|RESUME|MIGRATION)$",
             self._event,
             None,
             libvirt_qemu.VIR_CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX,
@@ -113,8 +116,12 @@ class Connection:
         return connection
 
     def _event(
-        self, _connection: Any, domain: Any, event: str, seconds: int, micros: int, _details: Any, _opaque: Any
+        self, _connection: Any, domain: Any, event: str, seconds: int, micros: int, details: Any, _opaque: Any
     ) -> None:
+        if event == "MIGRATION":
+            if not details or '"completed"' not in details:
+                return
+            event = "COMPLETED"
         try:
             self._on_event(domain.name(), event, seconds + micros / 1e6)
         except (OSError, NovaCronError) as error:

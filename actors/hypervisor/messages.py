@@ -136,13 +136,34 @@ class PrepareOutgoing(msgspec.Struct, frozen=True, kw_only=True):
     target: str
 
 
+class Aim(msgspec.Struct, frozen=True, kw_only=True):
+    """What the switchover of a move aims at.
+
+    `pause_ms`: budget of the pause; `fixed_ms`: what of it is expected to go to all but pages (device state, round
+    trips, resume); `link_bytes_per_s`: forecast of the link, 0: unknown; `rtt_ms`: of the link.
+    """
+
+    pause_ms: int
+    fixed_ms: float = 0.0
+    link_bytes_per_s: float = 0.0
+    rtt_ms: float = 0.0
+
+
 class StartMove(msgspec.Struct, frozen=True, kw_only=True):
     """Begin libvirt's peer-to-peer migration of the prepared guest through the job's sockets; returns at once."""
 
     job: str
     guest: str
-    pause_ms: int
+    aim: Aim
     copy_disks: list[str] = []
+
+
+class SteerMove(msgspec.Struct, frozen=True, kw_only=True):
+    """Aim anew with a move that was started; one that this agent (restarted since) has lost sight of is taken up."""
+
+    job: str
+    guest: str
+    aim: Aim
 
 
 class MoveJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,11 +173,47 @@ class MoveJob(msgspec.Struct, frozen=True, kw_only=True):
     guest: str
 
 
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What left this node for a job.
+
+    `stream_bytes` of QEMU's; among them `page_bytes` of guest pages, zero pages left out; the `wire_bytes` made of all.
+    """
+
+    stream_bytes: int
+    page_bytes: int
+    wire_bytes: int
+
+
+class Switchover(msgspec.Struct, frozen=True, kw_only=True):
+    """How the source sees the end of a move. Milliseconds of pause, bytes of guest memory; -1: not known (yet).
+
+    `raised`: QEMU may stop the guest now. `predicted_ms`: the pause expected when it last might, `predicted_pages_ms`
+    the pages' part of it. `needed_ms`: the shortest pause that any round so far would have allowed, with `needed_bytes`
+    left, when `fitting_bytes` fit. `stalled`: two rounds brought no progress. `link_limited`: the link, not the work on
+    the pages, sets the pace.
+    """
+
+    raised: bool = False
+    predicted_ms: float = -1.0
+    predicted_pages_ms: float = -1.0
+    budget_ms: int = 0
+    fixed_ms: float = 0.0
+    needed_ms: float = -1.0
+    needed_bytes: int = 0
+    fitting_bytes: int = 0
+    stalled: bool = False
+    link_limited: bool = True
+    link_bytes_per_s: float = 0.0
+    dirty_bytes_per_s: float = 0.0
+
+
 class MoveStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The move as this node's hypervisor has it, read afresh (V11).
 
     `outcome`: none (no such job here), running, succeeded, failed. `guest_state` is the domain's state here now
-    ('absent' when there is no domain). `stopped_at`/`resumed_at`: Unix time of QEMU's STOP/RESUME here, 0 if not seen.
+    ('absent' when there is no domain). `stopped_at`/`resumed_at`/`loaded_at`: Unix time of QEMU's STOP and RESUME here
+    and of its migration's completion, 0 if not seen. `delivered_at` (added by the target's manager): when the decoder
+    last gave QEMU something. `switchover`: the source's, while its agent conducts the move.
     """
 
     outcome: str
@@ -173,6 +230,9 @@ class MoveStatus(msgspec.Struct, frozen=True, kw_only=True):
     downtime_ms: int = 0
     stopped_at: float = 0.0
     resumed_at: float = 0.0
+    loaded_at: float = 0.0
+    delivered_at: float = 0.0
+    switchover: Switchover | None = None
 
 
 class FinishMove(msgspec.Struct, frozen=True, kw_only=True):

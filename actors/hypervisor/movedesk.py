@@ -23,12 +23,13 @@ from actors.errors import (
     JobUnknown,
     NovaCronError,
 )
-from actors.hypervisor import disks, jobdirs
+from actors.hypervisor import disks, jobdirs, qmp
 from actors.hypervisor.engine import outcome
 from actors.hypervisor.engine.domain import parse_domain
 from actors.hypervisor.engine.fit import DiskHere, HostView, check_disk, check_guest, free_mib
 from actors.hypervisor.engine.ledger import JobRecord, Ledger
 from actors.hypervisor.engine.states import ERR_NO_DOMAIN, ERR_OPERATION_INVALID, ERR_OPERATION_UNSUPPORTED
+from actors.hypervisor.engine.switchover import UNSET
 from actors.hypervisor.guests import GuestDesk
 from actors.hypervisor.host import ARCH, Host, memory_mib
 from actors.hypervisor.libvirt_driver import Connection
@@ -198,8 +199,8 @@ class MoveDesk:
         record = self._record(request.job, request.guest, "outgoing")
         if record.started:
             return
-        if request.pause_ms < 1:
-            raise BodyInvalid(detail=f"pause_ms {request.pause_ms} is not positive")
+        if request.aim.pause_ms < 1:
+            raise BodyInvalid(detail=f"pause_ms {request.aim.pause_ms} is not positive")
         state = self._guests.state(request.guest, self._store.now)
         if state != "running":
             raise GuestNotRunning(guest=request.guest, state=state)
@@ -212,6 +213,14 @@ class MoveDesk:
 
         self._store.change(started)
         self._moves.start(request, self._paths(request.job))
+
+    def outgoing(self, job: str, guest: str) -> JobRecord:
+        """What the ledger has of a move from here.
+
+        Raises:
+            JobUnknown: no such job is leaving here.
+        """
+        return self._record(job, guest, "outgoing")
 
     def status(self, request: MoveJob) -> MoveStatus:
         """The move as libvirt has it now."""
@@ -265,6 +274,8 @@ class MoveDesk:
         if resume and record.started and record.was_running and status.guest_state == "paused":
             log.info("resuming the guest that its failed move left paused", guest=record.guest, job=record.job)
             self._connection.domain(record.guest, lambda domain: domain.resume())
+        if record.started and status.guest_state in _ACTIVE:
+            self._connection.domain(record.guest, lambda domain: qmp.set_limit(domain, UNSET))
 
     def _undo_incoming(self, record: JobRecord) -> None:
         state = self._guests.state(record.guest, self._store.now)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import libvirt
 import structlog
 
+from actors.hypervisor import qmp
+from actors.hypervisor.engine.switchover import FLOOR
 from actors.hypervisor.libvirt_driver import is_lost, start_event_loop
 from actors.hypervisor.messages import JobPaths, StartMove
 
@@ -84,7 +86,8 @@ class Moves:
         connection = libvirt.open(self._uri)
         try:
             domain = connection.lookupByName(request.guest)
-            domain.migrateSetMaxDowntime(request.pause_ms, 0)
+            # It must not stop before the conductor says so.
+            qmp.set_limit(domain, FLOOR)
             found, flags = parameters(request, paths)
             domain.migrateToURI3(peer_uri(paths), found, flags)
         finally:

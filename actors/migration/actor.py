@@ -6,7 +6,7 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.encoding.messages import StoreState
+from actors.encoding.messages import CodecStats, StoreState
 from actors.errors import BadRequest, JobUnknown, NodeUnknown, Refused
 from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
@@ -26,6 +26,7 @@ from actors.migration.messages import (
     Links,
     MoveRequest,
     NodeLinkHistory,
+    PauseChange,
     Receive,
     Scope,
     Sites,
@@ -86,8 +87,8 @@ class MigrationManager(Service):
     @exposed(to_peers=True)
     async def submit(self, caller: Caller, request: MoveRequest) -> JobView:
         """Move a guest. Whatever speaks against it is raised here, before anything is changed."""
-        if not 1 <= request.pause_ms <= 60000:
-            raise BadRequest(detail=f"pause_ms must be from 1 to 60000, not {request.pause_ms}")
+        if request.pause_ms:
+            _check_pause(request.pause_ms)
         if not 0 <= request.max_mbit <= _MBIT_MAX or 0 < request.max_mbit < _MBIT_MIN:
             raise BadRequest(detail=f"max_mbit must be 0 or from {_MBIT_MIN} to {_MBIT_MAX:g}, not {request.max_mbit}")
         known = await self._known(caller, request.key) if request.key else None
@@ -137,6 +138,15 @@ class MigrationManager(Service):
             return await self._remotes.manager(site, "cancel", request, JobView)
         return await self._desk.cancel(request.id)
 
+    @exposed(to_peers=True)
+    async def change_pause(self, caller: Caller, request: PauseChange) -> JobView:
+        """Allow a move under way another pause."""
+        _check_pause(request.pause_ms)
+        site = await self._site_of(caller, request.id)
+        if site:
+            return await self._remotes.manager(site, "change_pause", request, JobView)
+        return await self._desk.change_pause(request)
+
     # -- the target's half of a move that another site leads ------------------------------------------------------
 
     @exposed(to_peers=True)
@@ -160,6 +170,12 @@ class MigrationManager(Service):
         """The move as the target's hypervisor has it."""
         self._refuse_meddling(caller, request.job)
         return await self._receiver.ours(request.target).status(request, TARGET_READ_S)
+
+    @exposed(to_peers=True)
+    async def target_codec(self, caller: Caller, request: TargetJob) -> CodecStats:
+        """How far the decoder of a job at a node of this site has come."""
+        self._refuse_meddling(caller, request.job)
+        return await self._receiver.ours(request.target).codec(request)
 
     @exposed(to_peers=True)
     async def end_target(self, caller: Caller, request: EndTarget) -> Empty:
@@ -241,3 +257,8 @@ class MigrationManager(Service):
         if known is None and caller.same_site:
             known = await self._survey.job_of_key(key)
         return known
+
+
+def _check_pause(pause_ms: int) -> None:
+    if not 1 <= pause_ms <= 60000:
+        raise BadRequest(detail=f"pause_ms must be from 1 to 60000, not {pause_ms}")

@@ -10,12 +10,13 @@ from weakref import WeakValueDictionary
 import structlog
 
 from actors.config.schema import Config
-from actors.errors import Conflict, DeadlineExceeded, GuestBusy, JobUnknown, NovaCronError
+from actors.errors import Conflict, DeadlineExceeded, GuestBusy, JobUnknown, NovaCronError, TooLate
 from actors.hypervisor.messages import GuestInfo
 from actors.migration.events import Event, Restarted, Started
 from actors.migration.executor import Runner, refuse_past_no_return
 from actors.migration.journal import JOURNAL_FILE, Journal
-from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, Progress
+from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, PauseChange, Progress
+from actors.migration.pause import expected_fixed_ms
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 # The API gives a submission 15 s; the answer has to be on its way before that.
 PREFLIGHT_S = 12.0
 MAX_WAIT_S = 60.0
+HISTORY = 100
 
 
 class Desk:
@@ -51,6 +53,7 @@ class Desk:
             confirm_s=limits.confirm_s,
             rollback_s=limits.rollback_s,
         )
+        self._pause_ms = limits.pause_ms
         self._remotes = remotes
         self._preflight = preflight
         self._receiver = receiver
@@ -167,8 +170,11 @@ class Desk:
                 guest=info.name,
                 source=info.node,
                 target=cleared.target,
-                pause_budget_ms=request.pause_ms,
+                pause_budget_ms=request.pause_ms or self._pause_ms,
+                if_stalled=request.if_stalled,
                 max_mbit=request.max_mbit,
+                rtt_ms=cleared.plan.rtt_ms,
+                fixed_ms=await asyncio.to_thread(self._fixed_ms, info.node, cleared.target, cleared.plan.rtt_ms),
                 created_at=now,
                 since=now,
                 placement_reason=cleared.placement_reason,
@@ -190,6 +196,24 @@ class Desk:
             raise JobUnknown(job=job)
         refuse_past_no_return(record.job)
         return view(record.job, record.progress)
+
+    async def change_pause(self, change: PauseChange) -> JobView:
+        """Allow a job another pause; it takes effect at once.
+
+        Raises:
+            JobUnknown, TooLate
+        """
+        if change.id in self._runners:
+            return await self._runners[change.id].change_pause(change.pause_ms)
+        record = self._journal.get(change.id)
+        if record is None:
+            raise JobUnknown(job=change.id)
+        raise TooLate(job=change.id, state=record.job.state)
+
+    def _fixed_ms(self, source: str, target: str, rtt_ms: float) -> float:
+        """What a pause between the two will take beside its pages, from the moves that the journal still has."""
+        jobs = (record.job for record in self._journal.newest(HISTORY))
+        return expected_fixed_ms(rtt_ms, [job for job in jobs if (job.source, job.target) == (source, target)])
 
     async def _pay_debts(self, guest: str, target: str) -> None:
         """Clean up what an earlier job of the guest left at the target, before a new one begins there (V8)."""

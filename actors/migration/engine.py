@@ -7,7 +7,8 @@ entering a state always asks for whatever that state needs to know.
 
 import msgspec
 
-from actors.errors import HypervisorFailed, MoveFailed, NovaCronError, StreamCorrupt
+from actors.errors import HypervisorFailed, MoveFailed, NotConverging, NovaCronError, StreamCorrupt
+from actors.hypervisor.messages import Switchover
 from actors.migration.events import (
     Announce,
     CancelAsked,
@@ -16,6 +17,7 @@ from actors.migration.events import (
     Event,
     Instruction,
     Observed,
+    PauseChanged,
     Read,
     Restarted,
     Started,
@@ -23,9 +25,11 @@ from actors.migration.events import (
     StepFailed,
     TimedOut,
 )
+from actors.migration.stall import stall_of
 from actors.migration.states import (
     ENDED,
     PAST_NO_RETURN,
+    PAUSE_OPEN,
     SIDE_OF,
     STEPS_IN,
     Deadlines,
@@ -62,6 +66,8 @@ def handle(job: Job, event: Event, deadlines: Deadlines) -> tuple[Job, list[Inst
             turn.failed(event)
         case Observed() if event.issued_in is job.state:
             turn.observed(event)
+        case PauseChanged() if job.state in PAUSE_OPEN:
+            turn.change_pause(event.pause_ms)
         case _:
             pass
     return turn.job, turn.instructions
@@ -106,6 +112,11 @@ class _Turn:
         if self.job.state is not State.ROLLING_BACK:
             self._enter(State.ROLLING_BACK)
             self._roll_back()
+
+    def change_pause(self, pause_ms: int) -> None:
+        if pause_ms != self.job.pause_budget_ms:
+            self._set(pause_budget_ms=pause_ms, stalled=False, note="")
+            self.instructions.append(Announce(kind="state", job=self.job))
 
     def time_out(self) -> None:
         state = self.job.state
@@ -158,7 +169,13 @@ class _Turn:
         self._set(
             stopped_at=(here.stopped_at if here else 0.0) or self.job.stopped_at,
             resumed_at=(there.resumed_at if there else 0.0) or self.job.resumed_at,
+            pages_at=event.pages_at or self.job.pages_at,
+            sent_at=event.sent_at or self.job.sent_at,
+            delivered_at=(there.delivered_at if there else 0.0) or self.job.delivered_at,
+            loaded_at=(there.loaded_at if there else 0.0) or self.job.loaded_at,
         )
+        if here and here.switchover and here.switchover.predicted_ms >= 0:
+            self._set(predicted_pause_ms=here.switchover.predicted_ms)
         if here and here.outcome != "running" and here.guest_state in GONE:
             self._set(source_gone=True)
         match self.job.state:
@@ -191,9 +208,29 @@ class _Turn:
         elif here is not None and here.outcome == "none":
             reason = f"the agent of {self.job.source} knows of no such move"
             self._fail(MoveFailed(job=self.job.id, state=self.job.state, reason=reason))
+        elif here is None:
+            self._set(note=f"the source does not answer: {event.source.problem}")
+            self._read_on()
         else:
-            self._set(note=f"the source does not answer: {event.source.problem}" if here is None else "")
-            self._read(SWITCHOVER_POLL_S if self.job.state is State.SWITCHOVER else POLL_S)
+            self._look_for_stall(here.switchover)
+            if self.job.state is not State.ROLLING_BACK:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        self._read(SWITCHOVER_POLL_S if self.job.state is State.SWITCHOVER else POLL_S)
+
+    def _look_for_stall(self, seen: Switchover | None) -> None:
+        stall = stall_of(seen) if seen is not None and self.job.state is State.PERFORM else None
+        if stall is None:
+            self._set(stalled=False, note="")
+            return
+        if self.job.if_stalled == "cancel":
+            self._fail(NotConverging(job=self.job.id, advice=str(stall)))
+            return
+        begins = not self.job.stalled
+        self._set(stalled=True, note=str(stall))
+        if begins:
+            self.instructions.append(Announce(kind="stalled", job=self.job))
 
     def _finish(self, event: Observed) -> None:
         here = event.source.status

@@ -60,7 +60,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Both hypervisors' accounts. The target is always read *after* the source's answer was there.
 
     `target` is None when it was not asked, since the source's account settles the matter. `codec_failure` says why the
-    encoder or decoder gave up, '' when it did not.
+    encoder or decoder gave up, '' when it did not. `pages_at`, `sent_at`: when the encoder handed on the last pages and
+    the last byte of all, 0 when it does not say.
     """
 
     at: float
@@ -68,9 +69,18 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     source: Reading
     target: Reading | None
     codec_failure: str = ""
+    pages_at: float = 0.0
+    sent_at: float = 0.0
 
 
-Event = Started | Restarted | CancelAsked | TimedOut | StepDone | StepFailed | Observed
+class PauseChanged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The operator allows another pause."""
+
+    at: float
+    pause_ms: int
+
+
+Event = Started | Restarted | CancelAsked | TimedOut | StepDone | StepFailed | Observed | PauseChanged
 
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -95,7 +105,7 @@ class Deadline(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Announce(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Tell those who watch how the job is now. `kind`: state or error."""
+    """Tell those who watch how the job is now. `kind`: state, stalled or error."""
 
     kind: str
     job: Job

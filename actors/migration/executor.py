@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from actors.errors import NovaCronError, PastNoReturn
+from actors.errors import NovaCronError, PastNoReturn, TooLate
 from actors.migration.engine import handle
 from actors.migration.events import (
     Announce,
@@ -18,6 +18,7 @@ from actors.migration.events import (
     Do,
     Event,
     Observed,
+    PauseChanged,
     Read,
     Reading,
     StepDone,
@@ -28,7 +29,7 @@ from actors.migration.journal import Journal
 from actors.migration.messages import JobEvent, JobView
 from actors.migration.progress import Meter
 from actors.migration.saga import Saga, Sight
-from actors.migration.states import PAST_NO_RETURN, Deadlines, Job, State, Step
+from actors.migration.states import PAST_NO_RETURN, PAUSE_OPEN, Deadlines, Job, State, Step
 from actors.migration.views import view
 from actors.prediction.messages import Forecast
 
@@ -121,6 +122,21 @@ class Runner:
             self._inbox.put_nowait((CancelAsked(at=time.time()), handled))
             await handled
         refuse_past_no_return(self.job)
+        return self.view
+
+    async def change_pause(self, pause_ms: int) -> JobView:
+        """Allow another pause from now on.
+
+        Raises:
+            TooLate: the guest has been stopped already, or stays.
+        """
+        if self.job.state in PAUSE_OPEN:
+            handled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._inbox.put_nowait((PauseChanged(at=time.time(), pause_ms=pause_ms), handled))
+            await handled
+        refuse_too_late(self.job)
+        if self.job.state is State.PERFORM:
+            await self._saga.steer(self.job, self._forecast)
         return self.view
 
     async def pay_target(self) -> None:
@@ -219,6 +235,8 @@ class Runner:
 
     async def _read(self, issued_in: State) -> Event:
         try:
+            if issued_in is State.PERFORM:
+                await self._steer()
             sight = await self._saga.read(self.job)
         except Exception as error:
             # As above: a side that can't be read counts as one that does not answer.
@@ -234,17 +252,29 @@ class Runner:
             source=sight.source,
             target=sight.target,
             codec_failure=(codec.reason or "it gave no reason") if codec and codec.state == "failed" else "",
+            pages_at=codec.pages_at if codec else 0.0,
+            sent_at=codec.last_at if codec else 0.0,
         )
 
-    async def _measure(self, sight: Sight) -> None:
+    async def _steer(self) -> None:
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._forecast_due_s:
             self._forecast_due_s = now_s + FORECAST_S
             self._forecast = await self._ask_forecast(self.job)
+            await self._saga.steer(self.job, self._forecast)
+
+    async def _measure(self, sight: Sight) -> None:
+        now_s = asyncio.get_running_loop().time()
         self._meter.take(time.time(), sight.source.status, sight.codec, self._forecast)
         if now_s >= self._progress_due_s:
             self._progress_due_s = now_s + PROGRESS_S
             self._progress_news = True
+
+
+def refuse_too_late(job: Job) -> None:
+    """Raise TooLate when the pause of the job can't be changed any more."""
+    if job.state not in PAUSE_OPEN:
+        raise TooLate(job=job.id, state=job.state)
 
 
 def refuse_past_no_return(job: Job) -> None:

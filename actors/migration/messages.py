@@ -4,21 +4,32 @@ import msgspec
 
 from actors.encoding.messages import LayerCount
 from actors.hypervisor.messages import GuestSpec, GuestXml, NodeFacts
+from actors.migration.pause import Pause
+from actors.migration.states import IfStalled
 from actors.transport.messages import HistoryQuery, LinkState, SteerLink
 
 
 class MoveRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Move `guest` to node `to` ('' lets placement choose), pausing it at most about `pause_ms`.
+    """Move `guest` to node `to` ('' lets placement choose), pausing it at most about `pause_ms` (0: as configured).
 
-    `max_mbit`: what its memory and disks take of the link at most, Mbit/s; 0: no cap of its own.
+    `if_stalled`: whether a move that gets nowhere waits, for the guest to calm down or the operator to allow more, or
+    is cancelled. `max_mbit`: what its memory and disks take of the link at most, Mbit/s; 0: no cap of its own.
     `key` makes the request idempotent: the same key within a day answers with the same job.
     """
 
     guest: str
     to: str = ""
-    pause_ms: int = 300
+    pause_ms: int = 0
+    if_stalled: IfStalled = "wait"
     max_mbit: float = 0.0
     key: str = ""
+
+
+class PauseChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Let a move under way pause its guest for about `pause_ms`, at most."""
+
+    id: str
+    pause_ms: int
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +50,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """One move. `state` is a value of `actors.migration.engine.State`."""
+    """One move. `state` is a value of `actors.migration.engine.State`; `message` says what would help a stalled one."""
 
     id: str
     guest: str
@@ -48,7 +59,10 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     created_at: float
     ended_at: float = 0.0
+    pause_budget_ms: int = 0
     pause_ms: float = -1.0
+    pause: Pause = Pause()
+    stalled: bool = False
     total_s: float = -1.0
     owner: str = ""
     error: str = ""
@@ -60,7 +74,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to a job; `seq` grows by one. `kind`: state, progress or error."""
+    """One thing that happened to a job; `seq` grows by one. `kind`: state, progress, stalled or error."""
 
     seq: int
     at: float

@@ -1,5 +1,7 @@
 """Everything that can speak against a move, asked before anything is changed."""
 
+import time
+
 import msgspec
 
 from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
@@ -12,6 +14,7 @@ from actors.migration.survey import Survey
 from actors.placement.messages import Place, Placed
 
 FORECAST_HORIZON_S = 30.0
+RTT_AGE_S = 60.0
 
 
 class Cleared(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +57,8 @@ class Preflight:
         await self._remotes.transport(info.node).connect(target)
         await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
         streams, link_bytes_per_s = await self._link(info.node, target)
-        plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s)
+        rtt_ms = await self._rtt_ms(info.node, target)
+        plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s, rtt_ms=rtt_ms)
         return Cleared(target=target, plan=plan, placement_reason=reason)
 
     async def choose(self, info: GuestInfo, *, exclude: list[str], everywhere: bool, site: str = "") -> Placed:
@@ -89,3 +93,9 @@ class Preflight:
             # The predictor being away costs its advice, never a move.
             return 0, 0.0
         return forecast.streams, forecast.mean
+
+    async def _rtt_ms(self, source: str, target: str) -> float:
+        """The round trip of the link alone: the least of the last minute, 0 where nothing was measured."""
+        states = await self._remotes.transport(source).links(time.time() - RTT_AGE_S)
+        samples = [sample for link in states.links if link.peer == target for sample in link.samples]
+        return min((sample.rtt_ms for sample in samples if sample.rtt_ms > 0), default=0.0)

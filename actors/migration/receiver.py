@@ -6,9 +6,11 @@ one call over the WAN.
 
 from typing import Protocol
 
+import msgspec
+
 from actors.calls.messages import Empty
-from actors.encoding.messages import OpenDecoder
-from actors.errors import NodeUnknown
+from actors.encoding.messages import CodecStats, OpenDecoder
+from actors.errors import NodeUnknown, NovaCronError
 from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
 from actors.migration.messages import CheckTarget, EndTarget, Receive, TargetJob
 from actors.migration.remotes import Remotes, all_of
@@ -49,7 +51,7 @@ class Receiver:
             return self._here
         return Elsewhere(self._remotes, site.name, self._prepare_s)
 
-    def ours(self, node: str) -> Target:
+    def ours(self, node: str) -> "Here":
         """The half of `node`, which must be of this site: nothing is passed on to a third one.
 
         Raises:
@@ -93,7 +95,18 @@ class Here:
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
         """The move as the target's hypervisor has it."""
         agent = self._remotes.agent(request.target, deadline_s)
-        return await agent.move_status(MoveJob(job=request.job, guest=request.guest))
+        status = await agent.move_status(MoveJob(job=request.job, guest=request.guest))
+        if not status.loaded_at:
+            return status
+        try:
+            codec = await self.codec(request)
+        except NovaCronError:
+            return status  # a figure less in the account of the pause
+        return msgspec.structs.replace(status, delivered_at=codec.last_at)
+
+    async def codec(self, request: TargetJob) -> CodecStats:
+        """The decoder's account."""
+        return await self._remotes.decoder(request.target).stats(request.job)
 
     async def end(self, request: EndTarget) -> None:
         """End the job in the agent, the decoder and the transport."""

@@ -25,6 +25,7 @@ from actors.hypervisor.messages import (
     PrepareIncoming,
     PrepareOutgoing,
     StartMove,
+    SteerMove,
     StopGuest,
 )
 from actors.placement.messages import Place, Placed
@@ -107,6 +108,10 @@ class Agent:
     async def start_move(self, request: StartMove) -> None:
         """Begin libvirt's migration."""
         await self._call("start_move", request, Empty)
+
+    async def steer_move(self, request: SteerMove) -> None:
+        """Aim anew with the end of a move under way."""
+        await self._call("steer_move", request, Empty)
 
     async def move_status(self, job: MoveJob) -> MoveStatus:
         """The move as this node's hypervisor has it."""

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Awaitable
 
 import msgspec
+import structlog
 
 from actors.encoding.messages import CodecStats, OpenEncoder
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
+    Aim,
     FinishMove,
     GuestXml,
     JobPaths,
@@ -15,25 +17,29 @@ from actors.hypervisor.messages import (
     MoveStatus,
     PrepareOutgoing,
     StartMove,
+    SteerMove,
 )
 from actors.migration.events import Do, Reading
 from actors.migration.messages import EndTarget, Receive, TargetJob
 from actors.migration.receiver import Target
 from actors.migration.remotes import Remotes, all_of
 from actors.migration.states import Job, State, Step
+from actors.prediction.messages import Forecast
 from actors.transport.messages import Forward
 
+log = structlog.get_logger()
 # A reading that takes longer is a node that does not answer; it is asked again anyway.
 READ_S = 5.0
 _LIBVIRT, _MEMORY, _DISKS = 1, 2, 3
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the preflight found out, needed until libvirt has begun. `link_bytes_per_s` 0: unknown."""
+    """What the preflight found out, needed until libvirt has begun. 0: unknown."""
 
     guest: GuestXml
     streams: int = 0
     link_bytes_per_s: float = 0.0
+    rtt_ms: float = 0.0
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +96,14 @@ class Saga:
             case Step.FINISH_TARGET:
                 await self._end_target(job, roll_back=False)
 
+    async def steer(self, job: Job, forecast: Forecast | None) -> None:
+        """Have the source aim at the job's pause with this forecast; what does not arrive is told again later."""
+        aim = _aim(job, forecast.mean if forecast is not None and forecast.samples else 0.0)
+        try:
+            await self._remotes.agent(job.source, READ_S).steer_move(SteerMove(job=job.id, guest=job.guest, aim=aim))
+        except NovaCronError as error:
+            log.debug("not steered", job=job.id, error=str(error))
+
     async def read(self, job: Job) -> Sight:
         """Ask the source, and then, unless its answer leaves nothing to ask, the target (in this order: `verdict`)."""
         codec = asyncio.create_task(self._codec(job))
@@ -134,7 +148,8 @@ class Saga:
 
     def _start(self, job: Job) -> StartMove:
         disks = [disk.target for disk in self._planned().guest.info.disks if disk.moves]
-        return StartMove(job=job.id, guest=job.guest, pause_ms=job.pause_budget_ms, copy_disks=disks)
+        aim = _aim(job, self._planned().link_bytes_per_s)
+        return StartMove(job=job.id, guest=job.guest, aim=aim, copy_disks=disks)
 
     def _planned(self) -> Plan:
         assert self._plan is not None, "only a job of this manager's own gets this far"
@@ -177,6 +192,14 @@ class Saga:
         except NovaCronError:
             # Without its figures the bar stands still; if it is gone for good, libvirt says so.
             return None
+
+
+def _aim(job: Job, link_bytes_per_s: float) -> Aim:
+    if job.max_mbit and link_bytes_per_s:
+        link_bytes_per_s = min(link_bytes_per_s, job.max_mbit * 1e6 / 8)
+    return Aim(
+        pause_ms=job.pause_budget_ms, fixed_ms=job.fixed_ms, link_bytes_per_s=link_bytes_per_s, rtt_ms=job.rtt_ms
+    )
 
 
 async def _reading(asked: Awaitable[MoveStatus]) -> Reading:

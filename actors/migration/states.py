@@ -1,8 +1,11 @@
 """A move's states, steps and record. Times are Unix seconds."""
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
+
+IfStalled = Literal["wait", "cancel"]
 
 
 class State(StrEnum):
@@ -23,6 +26,8 @@ class State(StrEnum):
 ENDED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 # From here on the target has executed the guest: it belongs there, whatever happens (V2).
 PAST_NO_RETURN = frozenset({State.FINISH, State.CONFIRM, State.COMPLETED})
+# Until the guest stops the pause that it may have can be changed.
+PAUSE_OPEN = frozenset({State.BEGIN, State.PREPARE, State.PERFORM})
 
 
 class Side(StrEnum):
@@ -85,6 +90,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `owed`: sides where this job may have made something that is not cleaned up yet. `move_started`: libvirt may have
     been told to begin. `since`: when the present state was entered. `error` is the first failure; `note` says what the
     job waits for, or what else is worth knowing.
+
+    `rtt_ms` of the link and `fixed_ms`, the part of the pause that no pages take, were expected at the beginning.
+    `predicted_pause_ms`: when QEMU was last allowed to stop the guest. `pages_at`, `sent_at`: when the source handed
+    the last pages and the last byte to the wire; `delivered_at`, `loaded_at`: when the target's QEMU got the last byte
+    and had loaded all; 0 before. `stalled`: it gets nowhere as things are; `if_stalled`: what is to be done then.
     """
 
     id: str
@@ -101,8 +111,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_asked: bool = False
     ruling: Ruling = Ruling.OPEN
     source_gone: bool = False
+    rtt_ms: float = 0.0
+    fixed_ms: float = 0.0
+    if_stalled: IfStalled = "wait"
     stopped_at: float = 0.0
     resumed_at: float = 0.0
+    pages_at: float = 0.0
+    sent_at: float = 0.0
+    delivered_at: float = 0.0
+    loaded_at: float = 0.0
+    predicted_pause_ms: float = -1.0
+    stalled: bool = False
     error: str = ""
     error_fields: dict[str, str | int | float] = {}
     note: str = ""

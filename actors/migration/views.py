@@ -2,6 +2,7 @@
 
 from actors.errors import error_from
 from actors.migration.messages import JobView, Progress
+from actors.migration.pause import account, pause_ms
 from actors.migration.states import PAST_NO_RETURN, Job, Side, State
 
 
@@ -24,7 +25,10 @@ def view(job: Job, progress: Progress) -> JobView:
         state=job.state,
         created_at=job.created_at,
         ended_at=job.ended_at,
+        pause_budget_ms=job.pause_budget_ms,
         pause_ms=pause_ms(job),
+        pause=account(job),
+        stalled=job.stalled and not job.ended,
         total_s=job.ended_at - job.created_at if job.ended else -1.0,
         owner=job.target if job.state in PAST_NO_RETURN else job.source,
         error=job.error,
@@ -34,10 +38,3 @@ def view(job: Job, progress: Progress) -> JobView:
         placement_reason=job.placement_reason,
         progress=progress,
     )
-
-
-def pause_ms(job: Job) -> float:
-    """From the source's STOP to the target's RESUME, -1 while unknown (or when the nodes' clocks make it negative)."""
-    if not (job.stopped_at and job.resumed_at) or job.resumed_at < job.stopped_at:
-        return -1.0
-    return (job.resumed_at - job.stopped_at) * 1000

@@ -98,7 +98,13 @@ class Client:
     def submit(self, request: MoveRequest) -> JobView:
         """Ask for a move. With a `key` the request is repeated when its answer is lost: it stays one move."""
         path = f"/v1/guests/{_part(request.guest)}/migrations"
-        body = {"to": request.to, "pause_ms": request.pause_ms, "max_mbit": request.max_mbit}
+        body: dict[str, str | float] = {
+            "to": request.to,
+            "if_stalled": request.if_stalled,
+            "max_mbit": request.max_mbit,
+        }
+        if request.pause_ms:
+            body["pause_ms"] = request.pause_ms
         if not request.key:
             return self._ask("POST", path, JobView, json=body)
         for attempt in stamina.retry_context(on=Unreachable, attempts=3, wait_initial=0.2, timeout=20.0):
@@ -117,6 +123,10 @@ class Client:
     def cancel(self, job: str) -> JobView:
         """Cancel a move."""
         return self._ask("POST", f"/v1/migrations/{_part(job)}/cancel", JobView)
+
+    def change_pause(self, job: str, pause_ms: int) -> JobView:
+        """Let a move under way pause its guest for about `pause_ms`."""
+        return self._ask("PATCH", f"/v1/migrations/{_part(job)}", JobView, json={"pause_ms": pause_ms})
 
     def links(self) -> Links:
         """The site's links."""

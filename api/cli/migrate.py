@@ -1,6 +1,7 @@
 """``novacron migrate``."""
 
 import uuid
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,12 +16,25 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
+class IfStalled(StrEnum):
+    """What becomes of a stalled move."""
+
+    wait = "wait"
+    cancel = "cancel"
+
+
 def migrate(
     context: typer.Context,
     guest: GuestName,
     to: Annotated[str, typer.Option(help="Node; placement chooses if it is not said.")] = "",
-    pause_ms: Annotated[int, typer.Option(min=1, max=60_000, help="Pause that the guest may feel, about.")] = 300,
+    pause_ms: Annotated[
+        int | None,
+        typer.Option(min=1, max=60_000, help="Pause that the guest may feel, about; else as the site has it."),
+    ] = None,
     max_mbit: Annotated[float, typer.Option(min=0, help="Mbit/s that the move takes at most; 0: no cap.")] = 0.0,
+    if_stalled: Annotated[
+        IfStalled, typer.Option(help="What becomes of a move that brings no progress for two rounds.")
+    ] = IfStalled.wait,
     detach: Annotated[bool, typer.Option("--detach", help="Print the migration and do not wait for it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
 ) -> None:
@@ -28,7 +42,10 @@ def migrate(
     from actors.migration.messages import MoveRequest
 
     # With a key the request can be repeated when its answer is lost, and stays one move.
-    request = MoveRequest(guest=guest, to=to, pause_ms=pause_ms, max_mbit=max_mbit, key=str(uuid.uuid4()))
+    request = MoveRequest(
+        guest=guest, to=to, pause_ms=pause_ms or 0, if_stalled=if_stalled.value, max_mbit=max_mbit,
+        key=str(uuid.uuid4()),
+    )  # fmt: skip
     with client(context) as api:
         job = api.submit(request)
         if detach:

@@ -1,4 +1,4 @@
-"""``novacron migrations``: list, show, cancel."""
+"""``novacron migrations``: list, show, set, cancel."""
 
 from datetime import datetime
 from typing import Annotated
@@ -49,6 +49,22 @@ def show(context: typer.Context, job: JobArgument, json: Json = False) -> None:
         as_json(found)
     else:
         summary(found)
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    job: JobArgument,
+    pause_ms: Annotated[int, typer.Option(min=1, max=60_000, help="Pause that the guest may feel from now on, about.")],
+    json: Json = False,
+) -> None:
+    """Change the pause that a move under way may cause."""
+    with client(context) as api:
+        found = api.change_pause(job, pause_ms)
+    if json:
+        as_json(found)
+    else:
+        say(f"{found.id} may pause {found.guest} for about {found.pause_budget_ms} ms.")
 
 
 @app.command()

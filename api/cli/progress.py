@@ -63,6 +63,24 @@ def details(job: "JobView") -> str:
         parts.append(f"pages: {layers}")
     if left := eta(job):
         parts.append(left)
+    if job.stalled:
+        parts.append(f"stalled: {job.message}")
+    return " · ".join(parts)
+
+
+def pause(job: "JobView") -> str:
+    """The pause beside what was expected of it, and where the time went."""
+    if job.pause_ms < 0:
+        return ""
+    seen = job.pause
+    parts = [f"{job.pause_ms:.0f} ms"]
+    if seen.predicted_ms >= 0:
+        parts.append(f"{seen.predicted_ms:.0f} ms predicted")
+    if seen.last_pages_ms >= 0:
+        parts.append(
+            f"last pages {seen.last_pages_ms:.0f}, device state {seen.device_state_ms:.0f},"
+            f" round trips {seen.round_trips_ms:.0f}, resume {seen.resume_ms:.0f}"
+        )
     return " · ".join(parts)
 
 
@@ -144,7 +162,7 @@ def summary(job: "JobView") -> None:
             ("owner", job.owner),
             ("chosen because", job.placement_reason),
             ("total time", seconds(job.total_s) if job.total_s >= 0 else ""),
-            ("pause", f"{job.pause_ms:.0f} ms" if job.pause_ms >= 0 else ""),
+            ("pause", pause(job)),
             ("sent", f"{size(progress.wire_bytes)} for {size(progress.stream_bytes)} of guest{saved}"),
             ("rounds", str(progress.round or "")),
             ("time left", "" if job.ended_at else eta(job)),

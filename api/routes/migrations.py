@@ -1,4 +1,4 @@
-"""Moves: ask for one, read, follow, cancel."""
+"""Moves: ask for one, read, follow, change, cancel."""
 
 from collections.abc import AsyncIterable
 from typing import Annotated
@@ -21,10 +21,11 @@ from actors.errors import (
     NoRoom,
     PastNoReturn,
     SameNode,
+    TooLate,
 )
-from actors.migration.messages import JobId, MoveRequest
+from actors.migration.messages import JobId, MoveRequest, PauseChange
 from api.events import as_sse
-from api.models import GUEST_PATTERN, MigrationCreate, MigrationList, MigrationView, views
+from api.models import GUEST_PATTERN, MigrationChange, MigrationCreate, MigrationList, MigrationView, views
 from api.problems import Responses, documented
 from api.routes import TOKEN, BackendDep, GuestPath, JobPath
 
@@ -58,9 +59,10 @@ async def create_migration(
     backend: BackendDep, name: GuestPath, body: MigrationCreate, response: Response, key: Key = ""
 ) -> MigrationView:
     """Ask for a live move; the answer is the job, which goes on by itself."""
-    job = await backend.submit(
-        MoveRequest(guest=name, to=body.to, pause_ms=body.pause_ms, max_mbit=body.max_mbit, key=key)
+    request = MoveRequest(
+        guest=name, to=body.to, pause_ms=body.pause_ms or 0, if_stalled=body.if_stalled, max_mbit=body.max_mbit, key=key
     )
+    job = await backend.submit(request)
     response.headers["Location"] = f"/v1/migrations/{job.id}"
     return MigrationView.of(job)
 
@@ -84,6 +86,12 @@ async def cancel_migration(backend: BackendDep, job: JobPath) -> MigrationView:
     return MigrationView.of(await backend.cancel(JobId(id=job)))
 
 
+@router.patch("/migrations/{job}", responses=documented(JobUnknown, TooLate))
+async def change_migration(backend: BackendDep, job: JobPath, body: MigrationChange) -> MigrationView:
+    """Change the pause that a move under way may cause; it counts at once, until the guest is stopped."""
+    return MigrationView.of(await backend.change_pause(PauseChange(id=job, pause_ms=body.pause_ms)))
+
+
 async def _known_job(backend: BackendDep, job: JobPath) -> None:
     """Once a stream has begun there is no status to say it with, so an unknown job is refused before."""
     await backend.job(JobId(id=job))
@@ -91,15 +99,16 @@ async def _known_job(backend: BackendDep, job: JobPath) -> None:
 
 _EVENTS: Responses = {
     200: {
-        "description": "Server-sent events `state`, `progress`, `failure` (data: a MigrationEvent, id: its seq), at "
-        "last `end`; `problem` (data: a Problem) when the stream can't go on. Comments every 15 s keep it alive.",
+        "description": "Server-sent events `state`, `progress`, `stalled`, `failure` (data: a MigrationEvent, id: "
+        "its seq), at last `end`; `problem` (data: a Problem) when the stream can't go on. Comments every 15 s keep it "
+        "alive.",
         "content": {
             "text/event-stream": {
                 "itemSchema": {
                     "type": "object",
                     "required": ["event", "data"],
                     "properties": {
-                        "event": {"enum": ["state", "progress", "failure", "end", "problem"]},
+                        "event": {"enum": ["state", "progress", "stalled", "failure", "end", "problem"]},
                         "id": {"type": "string"},
                         "data": {
                             "type": "string",

@@ -23,6 +23,7 @@ from actors.errors import (
     Refused,
 )
 from actors.hypervisor.messages import (
+    Aim,
     CheckIncoming,
     CreateGuest,
     DiskSpec,
@@ -294,7 +295,7 @@ def test_frozen_guest_refuses_and_thaws(hosts: Lab, agents: dict[str, AgentProce
     with pytest.raises(GuestNotRunning):
         agent.call("prepare_outgoing", msgspec.structs.replace(prepare, job="j3"), JobPaths)
     with pytest.raises(JobUnknown):
-        agent.call("start_move", StartMove(job="j3", guest="g1", pause_ms=100), Empty)
+        agent.call("start_move", StartMove(job="j3", guest="g1", aim=Aim(pause_ms=100)), Empty)
 
 
 def test_move_without_a_way_fails_with_the_guest_running(
@@ -303,7 +304,7 @@ def test_move_without_a_way_fails_with_the_guest_running(
     agent = agents[A]
     create(agent, small(images))
     agent.call("prepare_outgoing", PrepareOutgoing(job="j1", guest="g1", target=B), JobPaths)
-    agent.call("start_move", StartMove(job="j1", guest="g1", pause_ms=100, copy_disks=["vdb"]), Empty)
+    agent.call("start_move", StartMove(job="j1", guest="g1", aim=Aim(pause_ms=100), copy_disks=["vdb"]), Empty)
     job = MoveJob(job="j1", guest="g1")
 
     def ended() -> MoveStatus | None:

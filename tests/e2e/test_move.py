@@ -57,6 +57,7 @@ def test_there_and_back(world: World, guest: tuple[str, Watch]) -> None:
         assert world.running_on(name) == [target]
         assert not world.has_domain(source, name)
         assert job.pause_ms > 0
+        _accounted_for(job)
         assert 0 < job.progress.wire_bytes < job.progress.stream_bytes
         _leaves_nothing(world, job.id)
     # The guest's own clock lost what the two pauses took: it can't have lost nothing.
@@ -95,6 +96,34 @@ def test_a_store_that_is_lost_on_the_way_costs_no_guest(world: World, guest: tup
     watch.arrived(HERE)
     _sound(watch, HERE)
     assert world.running_on(name) == [HERE]
+
+
+def _accounted_for(job: JobView) -> None:
+    """The pause is what its parts add up to, and was predicted."""
+    pause = job.pause
+    parts = (pause.last_pages_ms, pause.device_state_ms, pause.round_trips_ms, pause.resume_ms)
+    assert min(parts) >= 0, pause
+    assert pause.round_trips_ms > 0
+    assert sum(parts) == pytest.approx(job.pause_ms)
+    assert pause.total_ms == job.pause_ms
+
+
+def test_qemu_may_not_stop_the_guest_before_the_rest_fits(world: World, guest: tuple[str, Watch]) -> None:
+    """While memory crosses, QEMU's limit is less than a page; a guest that stays has its own back."""
+    name, watch = guest
+    world.lab.link(_LINK).change(_SLOW)
+    job = world.start_move(name, THERE)
+    world.wait_copying(job.id)
+    limit_ms, bandwidth = world.qemu_limits(HERE, name)
+    assert limit_ms * bandwidth / 1000 < 4096
+    assert world.api.change_pause(job.id, 900).pause_budget_ms == 900
+    world.api.cancel(job.id)
+    assert world.wait(job.id).state == "cancelled"
+    world.lab.restore_links()
+    assert world.qemu_limits(HERE, name) == (300, 0)
+    with pytest.raises(Conflict):
+        world.api.change_pause(job.id, 500)
+    _sound(watch, HERE)
 
 
 def test_a_disk_of_its_own_moves_too(world: World) -> None:

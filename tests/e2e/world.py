@@ -1,5 +1,6 @@
 """What the move tests work with: the session lab's API, real guests and their consoles, and ways to break things."""
 
+import json
 import subprocess
 import threading
 import time
@@ -116,6 +117,14 @@ class World:
     def has_domain(self, node: str, guest: str) -> bool:
         """True when libvirt on `node` knows the guest in any state."""
         return self._domain_state(node, guest) != ""
+
+    def qemu_limits(self, node: str, guest: str) -> tuple[int, int]:
+        """QEMU's own downtime limit in ms and switchover bandwidth in bytes per second, asked past NovaCron."""
+        uri = self.lab.node(node).libvirt_uri
+        asked = ["virsh", "-q", "-c", uri, "qemu-monitor-command", guest, '{"execute":"query-migrate-parameters"}']
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+        found = json.loads(done.stdout)["return"]
+        return found["downtime-limit"], found["avail-switchover-bandwidth"]
 
     # -- sabotage -------------------------------------------------------------------------------------------------
 

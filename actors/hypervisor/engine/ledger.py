@@ -12,7 +12,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `made`: files and folders that this job made here, in order. `started`: libvirt was asked to move. `was_running`:
     the guest ran when it was frozen. `reason`/`libvirt_code`: libvirt's last word. `stopped_at`/`resumed_at`: Unix
-    seconds of QEMU's STOP and RESUME since then (0: not seen).
+    seconds of QEMU's STOP and RESUME since then, `loaded_at` of its migration's completion (0: not seen).
     """
 
     job: str
@@ -28,6 +28,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     libvirt_code: int = 0
     stopped_at: float = 0.0
     resumed_at: float = 0.0
+    loaded_at: float = 0.0
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, jobs={key: value for key, value in self.jobs.items() if key != job})
 
     def seen(self, guest: str, event: str, at: float) -> Self:
-        """The ledger after QEMU's `event` (STOP, RESUME) of `guest` at Unix time `at`."""
+        """The ledger after QEMU's `event` (STOP, RESUME, COMPLETED) of `guest` at Unix time `at`."""
         record = self.of_guest(guest)
         # STOP counts from the move's start on; an operator's pause before it is none of the job's.
         if record is None or (record.role == "outgoing" and not record.started):
@@ -74,4 +75,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
             return self.put(msgspec.structs.replace(record, stopped_at=at))
         if event == "RESUME":
             return self.put(msgspec.structs.replace(record, resumed_at=at))
+        if event == "COMPLETED":
+            return self.put(msgspec.structs.replace(record, loaded_at=at))
         return self

@@ -49,4 +49,5 @@ def _status(record: JobRecord, outcome: str, guest_state: str, stats: dict[str, 
         downtime_ms=stats.get("downtime", 0),
         stopped_at=record.stopped_at,
         resumed_at=record.resumed_at,
+        loaded_at=record.loaded_at,
     )

@@ -20,6 +20,7 @@ from actors.errors import (
     NovaCronError,
     PastNoReturn,
     SameNode,
+    TooLate,
 )
 from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts
 from actors.migration.messages import (
@@ -37,12 +38,14 @@ from actors.migration.messages import (
     LinkView,
     MoveRequest,
     NodeLinkHistory,
+    PauseChange,
     Progress,
     Sites,
     SiteView,
     SteerNodeLink,
     StoreQuery,
 )
+from actors.migration.pause import Pause
 from actors.transport.messages import LinkPeriod, LinkPeriods, LinkSample, LinkState
 
 TOKEN = "a-token-for-tests"
@@ -182,6 +185,10 @@ class FakeBackend:
             self.go(job.id, kind="progress", state="perform", progress=self.half())
             self.go(
                 job.id, state="completed", owner=job.target, ended_at=109.0, total_s=9.0, pause_ms=42.0,
+                pause=Pause(
+                    total_ms=42.0, predicted_ms=50.0, last_pages_ms=2.0, device_state_ms=10.0, round_trips_ms=20.0,
+                    resume_ms=10.0,
+                ),
                 progress=msgspec.structs.replace(self.half(), memory_remaining=0, wire_bytes=40 << 20),
             )  # fmt: skip
         return job
@@ -259,6 +266,14 @@ class FakeBackend:
             case "clear":
                 images.clear()
         return StoreState(node=request.node, capacity=262144, blocks=1024, hits=512, images=list(images.values()))
+
+    async def change_pause(self, request: PauseChange) -> JobView:
+        self._seen(request)
+        job = await self.job(JobId(id=request.id))
+        if job.ended_at:
+            raise TooLate(job=job.id, state=job.state)
+        self.go(job.id, pause_budget_ms=request.pause_ms)
+        return self.job_list[job.id]
 
     async def links(self) -> Links:
         self._seen()

@@ -199,8 +199,26 @@ def test_migrate(cli: Cli, backend: FakeBackend) -> None:
     assert "web1: copying while it runs · 20.0 MiB sent for 256.0 MiB · 96.0 Mbit/s · round 1" in result.stderr
     assert "4.0 s left (3.0 s to 6.5 s)" in result.stderr
     words = " ".join(result.stdout.split())
-    assert "total time 9.0 s pause 42 ms sent 40.0 MiB for 256.0 MiB of guest, 6.4 times less" in words
+    assert (
+        "total time 9.0 s pause 42 ms · 50 ms predicted · last pages 2, device state 10, round trips 20, resume 10"
+        in words
+    )
+    assert "sent 40.0 MiB for 256.0 MiB of guest, 6.4 times less" in words
     assert "zstd 5000 19.5 MiB 5.7 MiB 500 ms" in words
+
+
+def test_without_a_pause_the_site_decides(cli: Cli, backend: FakeBackend) -> None:
+    cli.ok("migrate", "web1", "--if-stalled", "cancel")
+    (request,) = [request for request in backend.requests if isinstance(request, MoveRequest)]
+    assert (request.pause_ms, request.if_stalled) == (0, "cancel")
+
+
+def test_another_pause_for_a_move_under_way(cli: Cli, backend: FakeBackend) -> None:
+    backend.finishes = False
+    cli.ok("migrate", "web1", "--detach")
+    (job,) = backend.job_list
+    assert f"{job} may pause web1 for about 900 ms." in cli.ok("migrations", "set", job, "--pause-ms", "900")
+    assert "pause-ms" in cli.refused(2, "migrations", "set", job)
 
 
 def test_migrate_as_json_lines(cli: Cli) -> None:

@@ -15,6 +15,7 @@ from actors.boot import status
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
+from actors.migration.pause import Pause
 from actors.transport import messages as transport
 from actors.transport import modes
 from api import models
@@ -78,6 +79,7 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.SiteView, migration.SiteView),
         (models.SiteList, migration.Sites),
         (models.ProgressView, migration.Progress),
+        (models.PauseView, Pause),
         (models.MigrationView, migration.JobView),
         (models.MigrationList, migration.Jobs),
         (models.MigrationEvent, migration.JobEvent),

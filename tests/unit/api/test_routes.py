@@ -87,6 +87,16 @@ async def test_migrate(client: httpx2.AsyncClient, backend: FakeBackend) -> None
     assert (now["state"], now["owner"], now["progress"]["layers"]["zstd"]["pages"]) == ("completed", "paris1", 5000)
 
 
+async def test_the_pause_of_a_move_can_be_changed(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    backend.finishes = False
+    job = (await client.post("/v1/guests/web1/migrations", json={"if_stalled": "cancel"})).json()
+    assert backend.requests == [MoveRequest(guest="web1", if_stalled="cancel")]
+    answer = await client.patch(f"/v1/migrations/{job['id']}", json={"pause_ms": 900})
+    assert (answer.status_code, answer.json()["pause_budget_ms"]) == (200, 900)
+    assert (await client.patch(f"/v1/migrations/{job['id']}", json={"pause_ms": 0})).status_code == 422
+    assert (await client.patch("/v1/migrations/m-none", json={"pause_ms": 900})).json()["code"] == "job-unknown"
+
+
 async def test_the_same_key_is_the_same_migration(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
     ids = [
         (await client.post("/v1/guests/web1/migrations", json={}, headers={"Idempotency-Key": key})).json()["id"]

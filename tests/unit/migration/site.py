@@ -21,6 +21,7 @@ from actors.errors import (
     error_from,
 )
 from actors.hypervisor.messages import (
+    Aim,
     CheckIncoming,
     CreateGuest,
     DiskSpec,
@@ -36,6 +37,7 @@ from actors.hypervisor.messages import (
     PrepareIncoming,
     PrepareOutgoing,
     StartMove,
+    SteerMove,
     StopGuest,
 )
 from actors.migration.actor import MigrationManager
@@ -117,6 +119,8 @@ class FakeAgent(Service):
         self.prepared: dict[str, str] = {}
         self.ended: set[str] = set()
         self.peers: dict[str, str] = {}
+        self.aims: list[Aim] = []
+        self.arrival = MoveStatus(outcome="succeeded", guest_state="running", resumed_at=1000.15)
         self.hold = False
         self.fail: str = ""
 
@@ -200,10 +204,16 @@ class FakeAgent(Service):
     @exposed()
     async def start_move(self, caller: Caller, request: StartMove) -> Empty:
         self._fail("start_move")
+        self.aims.append(request.aim)
         self.moves[request.job] = MoveStatus(
             outcome="running", guest_state="running", memory_total=1000, memory_remaining=1000
         )
         self._other(request.job).put(request.guest, "incoming")
+        return Empty()
+
+    @exposed()
+    async def steer_move(self, caller: Caller, request: SteerMove) -> Empty:
+        self.aims.append(request.aim)
         return Empty()
 
     @exposed()
@@ -241,7 +251,7 @@ class FakeAgent(Service):
         elif self._other(request.job).state(request.guest) == "incoming":
             other = self._other(request.job)
             other.put(request.guest)
-            other.moves[request.job] = MoveStatus(outcome="succeeded", guest_state="running", resumed_at=1000.15)
+            other.moves[request.job] = other.arrival
         elif self.fail == "confirm":
             self.moves[request.job] = msgspec.structs.replace(move, outcome="failed", reason="libvirtd was killed")
         else:
@@ -331,6 +341,7 @@ class FakeCodec(Service):
     def __init__(self) -> None:
         self.jobs: dict[str, OpenEncoder | OpenDecoder] = {}
         self.state, self.reason = "running", ""
+        self.times = (0.0, 0.0)
 
     @exposed()
     async def close(self, caller: Caller, request: CodecJob) -> Empty:
@@ -341,7 +352,14 @@ class FakeCodec(Service):
     async def stats(self, caller: Caller, request: CodecJob) -> CodecStats:
         layers = {"zero": LayerCount(pages=100), "zstd": LayerCount(pages=50)}
         return CodecStats(
-            job=request.job, state=self.state, reason=self.reason, stream_bytes=2000, wire_bytes=500, layers=layers
+            job=request.job,
+            state=self.state,
+            reason=self.reason,
+            stream_bytes=2000,
+            wire_bytes=500,
+            layers=layers,
+            pages_at=self.times[0],
+            last_at=self.times[1],
         )
 
 

@@ -14,6 +14,7 @@ from actors.migration.events import (
     Do,
     Event,
     Observed,
+    PauseChanged,
     Read,
     Reading,
     Restarted,
@@ -59,7 +60,7 @@ def readings():
 
 def events(state):
     """Every event, those that answer something given in `state`."""
-    yield from (Started(at=9), Restarted(at=9), CancelAsked(at=9))
+    yield from (Started(at=9), Restarted(at=9), CancelAsked(at=9), PauseChanged(at=9, pause_ms=500))
     yield from (TimedOut(at=9, state=each) for each in State if each not in ENDED)
     for step in Step:
         yield StepDone(at=9, issued_in=state, step=step)
@@ -79,7 +80,7 @@ def jobs(state):
 
 def test_how_many_there_are():
     """A new state, step or event must be thought of in this file, in `verdict`, and in docs/jobs.md."""
-    assert (len(State), len(Step), len(Event.__args__)) == (10, 9, 7)
+    assert (len(State), len(Step), len(Event.__args__)) == (10, 9, 8)
     assert {State.COMPLETED, State.FAILED, State.CANCELLED} == ENDED
     assert {State.FINISH, State.CONFIRM, State.COMPLETED} == PAST_NO_RETURN
 
