@@ -14,7 +14,7 @@ from api import problems
 from api.backend import Backend
 from api.edge import Edge
 from api.metrics import Metered, Metrics
-from api.models import MigrationEvent
+from api.move_models import MigrationEvent
 from api.problems import MAX_BODY_BYTES, Problem
 from api.routes import cluster, guests, health, migrations, store
 

@@ -8,7 +8,7 @@ from fastapi.sse import ServerSentEvent
 from actors.errors import NovaCronError, Unreachable
 from actors.migration.messages import EventsQuery, JobEvents
 from api.backend import Backend
-from api.models import MigrationEvent
+from api.move_models import MigrationEvent
 from api.problems import problem
 
 # EventSource reports its own connection errors as "error", so ours is named otherwise.

@@ -15,13 +15,12 @@ GuestName = Annotated[str, Field(pattern=GUEST_PATTERN, description="a libvirt d
 NodeName = Name
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """JSON has one kind of number: 1.0 is an integer to JSON Schema, and so to the OpenAPI document."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-PauseMs = Annotated[int, Field(ge=1, le=60_000), BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(whole)]
 HostPath = Annotated[
     str, Field(max_length=4096, pattern=r"^(/[^\x00-\x1f\x7f]*)?$", description="absolute path on the node")
 ]
@@ -80,25 +79,6 @@ class GuestCreate(Request):
     cmdline: str = Field("", max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")
     disks: list[DiskCreate] = Field([], max_length=32)
     console: HostPath = Field("", description="file for the serial console; empty: one in the node's run_dir")
-
-
-class MigrationCreate(Request):
-    """A move of the guest in the path."""
-
-    to: NodeName | Literal[""] = Field("", description="node; empty lets placement choose")
-    pause_ms: PauseMs | None = Field(
-        None, description="pause that the guest may feel, about; without: the site's `migration.pause_ms`"
-    )
-    max_mbit: float = Field(0.0, ge=0, le=1e6, description="Mbit/s that its memory and disks take at most; 0: no cap")
-    if_stalled: Literal["wait", "cancel"] = Field(
-        "wait", description="what becomes of a move that brings no progress for two rounds"
-    )
-
-
-class MigrationChange(Request):
-    """What can be changed of a move under way."""
-
-    pause_ms: PauseMs = Field(description="pause that the guest may feel from now on, about")
 
 
 class NodeView(View):
@@ -182,85 +162,6 @@ class GuestList(View):
 
     guests: list[GuestView]
     silent: list[str] = []
-
-
-class LayerView(View):
-    """What one layer of the encoder did."""
-
-    pages: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    cpu_s: float = 0.0
-
-
-class ProgressView(View):
-    """How far a move is. `eta_s` with its 80 % interval, -1 when unknown."""
-
-    stream_bytes: int = 0
-    wire_bytes: int = 0
-    memory_total: int = 0
-    memory_remaining: int = 0
-    disk_total: int = 0
-    disk_remaining: int = 0
-    rate_bytes_per_s: float = 0.0
-    round: int = 0
-    eta_s: float = -1.0
-    eta_low_s: float = -1.0
-    eta_high_s: float = -1.0
-    layers: dict[str, LayerView] = {}
-
-
-class PauseView(View):
-    """Where the time of a pause went, in ms; the four parts add up to `total_ms`, -1: not known."""
-
-    total_ms: float = -1.0
-    predicted_ms: float = -1.0
-    last_pages_ms: float = -1.0
-    device_state_ms: float = -1.0
-    round_trips_ms: float = -1.0
-    resume_ms: float = -1.0
-
-
-class MigrationView(View):
-    """One move. Times are Unix seconds; `ended_at` 0 while it runs. `error` is a code of docs/api.md, or empty.
-
-    `stalled`: it brings no progress; `message` then says what would help.
-    """
-
-    id: str
-    guest: str
-    source: str
-    target: str
-    state: str
-    created_at: float
-    ended_at: float = 0.0
-    pause_budget_ms: int = 0
-    pause_ms: float = -1.0
-    pause: PauseView = PauseView()
-    stalled: bool = False
-    total_s: float = -1.0
-    owner: str = ""
-    error: str = ""
-    error_fields: dict[str, str | int | float] = {}
-    message: str = ""
-    next_step: str = ""
-    placement_reason: str = ""
-    progress: ProgressView = ProgressView()
-
-
-class MigrationList(View):
-    """Moves, newest first."""
-
-    jobs: list[MigrationView]
-
-
-class MigrationEvent(View):
-    """One thing that happened to a move; `seq` grows by one. `kind`: state, progress, stalled or error."""
-
-    seq: int
-    at: float
-    kind: str
-    job: MigrationView
 
 
 class SampleView(View):

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from actors.errors import GuestUnknown, NovaCronError
+from actors.errors import GuestUnknown, NotFound, NovaCronError
 from actors.hypervisor import qmp
 from actors.hypervisor.engine.switchover import FLOOR, Arrived, Controller, Limit, Sample
 from actors.hypervisor.libvirt_driver import Connection
@@ -79,8 +79,18 @@ class Conductors:
                     Arrived(at_s=time.monotonic(), stream_bytes=got.stream_bytes, wire_bytes=got.wire_bytes)
                 )
                 await asyncio.sleep(LOOK_S if controller.near else FAR_LOOK_S)
+            except NotFound:
+                # A target of an older version, which has no such method; a job that it does not know fails by itself.
+                log.info("the target can't say how far the stream has come", job=job)
+                controller.blind = True
+                await asyncio.sleep(FAR_LOOK_S)
             except NovaCronError as error:
                 log.debug("no word from the target", job=job, error=str(error))
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                # A fault of ours must not keep the guest from arriving.
+                log.exception("no word from the target", job=job)
+                controller.blind = True
                 await asyncio.sleep(RETRY_S)
 
     async def _conduct(self, job: str, guest: str, controller: Controller) -> None:
@@ -108,6 +118,11 @@ class Conductors:
             except NovaCronError as error:
                 log.debug("no look at the move", job=job, error=str(error))
                 # What QEMU was told is not known to have arrived: tell it anew.
+                told = None
+                await asyncio.sleep(RETRY_S)
+            except Exception:
+                # As above: looked at again, a move goes on.
+                log.exception("no look at the move", job=job)
                 told = None
                 await asyncio.sleep(RETRY_S)
 

@@ -25,7 +25,8 @@ from actors.errors import (
 )
 from actors.migration.messages import JobId, MoveRequest, PauseChange
 from api.events import as_sse
-from api.models import GUEST_PATTERN, MigrationChange, MigrationCreate, MigrationList, MigrationView, views
+from api.models import GUEST_PATTERN, views
+from api.move_models import MigrationChange, MigrationCreate, MigrationList, MigrationView
 from api.problems import Responses, documented
 from api.routes import TOKEN, BackendDep, GuestPath, JobPath
 

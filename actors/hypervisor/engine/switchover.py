@@ -115,6 +115,8 @@ class Controller:
         self._peak_wire = 0.0
         self._rounds = Rounds()
         self._was_raised = False
+        self.blind = False
+        """Whether nobody can say how far the target has come: then what is on its way counts for nothing."""
         self.near = False
         """Whether the end of QEMU's pass is so near that it must be looked at often."""
 
@@ -136,6 +138,7 @@ class Controller:
 
     def arrived(self, word: Arrived) -> None:
         """The target has come so far."""
+        self.blind = False
         self._arrived.append(word)
         while self._arrived[0].at_s < word.at_s - RATIO_WINDOW_S:
             self._arrived.popleft()
@@ -256,6 +259,8 @@ class Controller:
 
     def _wait_ms(self, sample: Sample, pace: Pace) -> float:
         """How long the last pages wait behind what is on its way; one round trip of it is only the news' own delay."""
+        if self.blind:
+            return 0.0
         word = self._arrived[-1] if self._arrived else Arrived(at_s=0.0, stream_bytes=0, wire_bytes=0)
         work_ms = _ms(sample.stream_bytes - word.stream_bytes, self._peak_arriving or pace.bytes_per_s)
         link_ms = _ms(sample.wire_bytes - word.wire_bytes, self._link())

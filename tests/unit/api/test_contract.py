@@ -18,7 +18,7 @@ from actors.migration import messages as migration
 from actors.migration.pause import Pause
 from actors.transport import messages as transport
 from actors.transport import modes
-from api import models
+from api import models, move_models
 from api.app import create_app
 from api.openapi import PATH, document
 from api.problems import MEDIA_TYPE
@@ -73,16 +73,16 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.DiskView, hypervisor.DiskSpec),
         (models.GuestView, hypervisor.GuestInfo),
         (models.GuestList, hypervisor.Guests),
-        (models.LayerView, LayerCount),
+        (move_models.LayerView, LayerCount),
         (models.StoreImageView, StoreImage),
         (models.StoreView, StoreState),
         (models.SiteView, migration.SiteView),
         (models.SiteList, migration.Sites),
-        (models.ProgressView, migration.Progress),
-        (models.PauseView, Pause),
-        (models.MigrationView, migration.JobView),
-        (models.MigrationList, migration.Jobs),
-        (models.MigrationEvent, migration.JobEvent),
+        (move_models.ProgressView, migration.Progress),
+        (move_models.PauseView, Pause),
+        (move_models.MigrationView, migration.JobView),
+        (move_models.MigrationList, migration.Jobs),
+        (move_models.MigrationEvent, migration.JobEvent),
         (models.ForecastView, migration.ForecastView),
         (models.LinkView, migration.LinkView),
         (models.LinkList, migration.Links),

@@ -69,6 +69,16 @@ def test_what_is_on_its_way_counts_too() -> None:
     assert again is not None and again.downtime_ms == 200
 
 
+def test_without_any_word_from_the_target_it_goes_by_the_link_alone() -> None:
+    controller = Controller(Aim(pause_ms=300, fixed_ms=100, link_bytes_per_s=1e6, rtt_ms=50))
+    sent = sample(stream_bytes=10_000_000, page_bytes=10_000_000, wire_bytes=1_000_000)
+    controller.take(sent)
+    assert not controller.limit.raised, "the word may be late"
+    controller.blind = True
+    limit = controller.take(msgspec.structs.replace(sent, at_s=0.1))
+    assert limit is not None and limit.downtime_ms == 200
+
+
 def test_far_from_the_end_it_stays_at_the_floor() -> None:
     controller = Controller(Aim(pause_ms=300, link_bytes_per_s=1e6))
     controller.take(sample(remaining_bytes=100_000_000, page_bytes=10_000_000, wire_bytes=1_000_000))
