@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from actors.errors import Conflict, GuestUnknown, NodeUnknown, SameNode
+from actors.lab.guests import build
 from actors.lab.guests.watch import Watch
 from actors.lab.lab import Lab
 from actors.lab.line import Change
 from actors.migration.messages import JobView
+from api.cli.guest_spec import IMAGES
 from tests.e2e.world import BOOT_S, RESTART_S, TICKS_S, World, until
 
 HERE, THERE = "london-1", "paris-1"
@@ -77,6 +79,24 @@ def test_a_guest_that_was_there_comes_back_by_reference(world: World, guest: tup
         until("the store to be filled", lambda: world.stored(HERE) > layers[THERE]["zstd"].pages // 2, 60.0)
     back = layers[HERE]
     assert back["store"].pages > 2 * back["zstd"].pages, layers
+
+
+def test_a_registered_initramfs_shortens_the_stream(world: World, guest: tuple[str, Watch]) -> None:
+    name, watch = guest
+    world.api.add_image(THERE, build(IMAGES).initrd)
+
+    def known() -> str:
+        (image,) = world.api.store(THERE).images
+        return image.state if image.state != "reading" else ""
+
+    assert until("the initramfs to be read", known, 120.0) == "ready"
+    before = world.api.store(THERE).hits
+    job = world.wait(world.start_move(name, THERE).id)
+    assert job.state == "completed", job
+    watch.arrived(THERE)
+    _sound(watch, THERE)
+    assert world.api.store(THERE).hits - before > 100
+    assert job.progress.layers["store"].pages > 100
 
 
 @pytest.mark.parametrize("harm", ["cleared", "truncated", "overwritten"])
