@@ -152,7 +152,7 @@ def test_create_says_what_it_was_told(cli: Cli, backend: FakeBackend, tmp_path: 
     ("arguments", "exit_code", "said"),
     [
         (["guest", "create", "x", "--xml", "/nowhere.xml"], 2, "nowhere.xml"),
-        (["guest", "create", "x", "--kind", "quantum"], 2, "memory, redis"),
+        (["guest", "create", "x", "--kind", "quantum"], 2, "memory, random, redis, python"),
         (["guest", "create", "x", "--kind", "memory", "--kernel", "/k"], 2, "choose one"),
         (["guest", "create", "x", "--disk", "vda"], 2, "TARGET=PATH"),
         (["guest", "create", "x", "--disk", "vda=/d,fast"], 2, "'fast'"),
