@@ -24,6 +24,7 @@ from tests.unit.encoding.machines import Monitor, Recipe, machine
 
 PATIENCE = Patience(peer_s=30, connect_s=30, stall_s=30, end_s=10)
 RECIPE = Recipe()
+SLOW_BYTES_PER_S = 65536
 
 
 class Node:
@@ -75,6 +76,8 @@ async def test_it_arrives_and_was_never_let_go_before(tmp_path: Path, monkeypatc
         assert node.limit() == (FLOOR.downtime_ms, FLOOR.bandwidth_bytes_per_s)
         conductors = Conductors(node, Threads(), node)  # type: ignore[arg-type]  # the parts that are used
         conductors.steer("m-1", "web", "paris-1", Aim(pause_ms=300, fixed_ms=50, link_bytes_per_s=50e6, rtt_ms=1))
+        # So slow that it can't be over before the conductor has looked at it and set a pace of its own.
+        await asyncio.to_thread(node.command, "migrate-set-parameters", {"max-bandwidth": SLOW_BYTES_PER_S})
         await asyncio.to_thread(node.command, "migrate", {"uri": f"unix:{ram}"})  # type: ignore[dict-item]
         async with asyncio.timeout(60):
             while (status := await asyncio.to_thread(node.status)) not in {"completed", "failed"}:  # noqa: ASYNC110
