@@ -76,7 +76,7 @@ async def test_it_arrives_and_was_never_let_go_before(tmp_path: Path, monkeypatc
         assert node.limit() == (FLOOR.downtime_ms, FLOOR.bandwidth_bytes_per_s)
         conductors = Conductors(node, Threads(), node)  # type: ignore[arg-type]  # the parts that are used
         conductors.steer("m-1", "web", "paris-1", Aim(pause_ms=300, fixed_ms=50, link_bytes_per_s=50e6, rtt_ms=1))
-        # So slow that it can't be over before the conductor has looked at it and set a pace of its own.
+        # So slow that it can't be over before the conductor has looked at it once.
         await asyncio.to_thread(node.command, "migrate-set-parameters", {"max-bandwidth": SLOW_BYTES_PER_S})
         await asyncio.to_thread(node.command, "migrate", {"uri": f"unix:{ram}"})  # type: ignore[dict-item]
         async with asyncio.timeout(60):
@@ -84,7 +84,11 @@ async def test_it_arrives_and_was_never_let_go_before(tmp_path: Path, monkeypatc
                 await asyncio.sleep(0.02)
         assert status == "completed"
         seen = conductors.seen("m-1")
-        assert seen is not None and 0 <= seen.predicted_ms <= 300
+        assert seen is not None and seen.budget_ms == 300
+        assert seen.predicted_ms <= 300
+        if seen.predicted_ms < 0:
+            # An idle host brings so small a machine over between two looks: then nothing was left, at the floor.
+            assert node.limit() == (FLOOR.downtime_ms, FLOOR.bandwidth_bytes_per_s)
         until = asyncio.get_running_loop().time() + 30
         while not (encoder.ended and decoder.ended) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
