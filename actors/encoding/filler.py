@@ -16,6 +16,7 @@ log = structlog.get_logger()
 EVERY_S = 1.0
 NICE = 15
 BATCH_PAGES = 256
+HALF = 0.5
 
 
 @kernel
@@ -69,11 +70,18 @@ class Filler:
         kept = 0
         try:
             while not self._ended.wait(EVERY_S):
-                kept += self._pass(evicts=False)
+                # Pages stay in the ring until it is full: before, they can wait until the guest has moved.
+                if self._fullness() >= HALF:
+                    kept += self._pass(evicts=False)
             kept += self._pass(evicts=True)
         except OSError as error:
             log.warning("the store is not filled any further", job=self._job, reason=str(error))
         log.info("store filled", job=self._job, blocks=kept)
+
+    def _fullness(self) -> float:
+        """The ring's share that holds pages."""
+        ring = self._ring()
+        return int(ring.state[FILLED]) / len(ring.pages) if ring is not None else 0.0
 
     def _pass(self, *, evicts: bool) -> int:
         ring = self._ring()
