@@ -30,6 +30,10 @@ FASTER = 0.8
 NEW_WEIGHT = 0.5
 # Less than this share of what zstd takes from an ordinary guest is nothing.
 SAVES_NOTHING = 0.03
+# A window of less payload, mere references perhaps, tells nothing; what it shows of the content counts in full from
+# so many bytes on.
+LEAST_BYTES = 1 << 16
+ENOUGH_BYTES = 1 << 20
 # While nothing is compressed, what was known of the content fades by this share every window.
 FADE = 0.005
 
@@ -113,7 +117,10 @@ class Planner:
             return
         self._batches.append(seen)
         total_s = sum(one.encode_s + one.wire_s + one.qemu_s for one in self._batches)
-        if total_s < WINDOW_S or self._payload_bytes == 0:
+        if total_s < WINDOW_S:
+            return
+        if self._payload_bytes < LEAST_BYTES:
+            self._batches = []
             return
         self._learn()
         self._since_s += total_s
@@ -137,7 +144,7 @@ class Planner:
         weight = FADE
         if pressed:
             pressed_bytes = sum(one.payload_bytes for one in pressed)
-            weight = NEW_WEIGHT
+            weight = NEW_WEIGHT * min(1.0, pressed_bytes / ENOUGH_BYTES)
             slower = sum(one.zstd_s for one in pressed) / sum(_cost_s(one) for one in pressed)
             left = sum(one.body_bytes for one in pressed) / pressed_bytes
             saves = (1.0 - left) * pressed_bytes / sum(_saved_bytes(one) for one in pressed)

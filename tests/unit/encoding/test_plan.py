@@ -104,3 +104,14 @@ def test_a_quiet_guest_changes_nothing() -> None:
 
 def test_a_configured_level_stays() -> None:
     assert windows(Planner(3, 1.25e9), 20, FAST_S) == 3
+
+
+def test_references_that_can_not_be_compressed_say_nothing_of_the_pages_that_follow() -> None:
+    planner = Planner(0, 12.5e6)
+    before = planner.level
+    references = Seen(
+        level=before, encode_s=8e-3, wire_s=0.0, qemu_s=2e-3, cpu_s=8e-3, zstd_s=1e-5, payload_bytes=600, body_bytes=600
+    )
+    for _ in range(1000):
+        planner.observe(references)
+    assert planner.level == before
