@@ -13,6 +13,7 @@ from actors.hypervisor import qmp
 from actors.hypervisor.engine.switchover import FLOOR, Arrived, Controller, Limit, Sample
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import Aim, Switchover
+from actors.hypervisor.raised import Raised
 from actors.hypervisor.senders import Senders
 from actors.hypervisor.threads import Threads
 
@@ -23,7 +24,8 @@ FAR_LOOK_S = 0.4
 RETRY_S = 0.5
 LOOK_DEADLINE_S = 5.0
 _COPYING = "active"
-_OVER = frozenset({"pre-switchover", "device", "completed", "failed", "cancelling", "cancelled"})
+_STOPPED = frozenset({"pre-switchover", "device", "completed"})
+_OVER = _STOPPED | {"failed", "cancelling", "cancelled"}
 
 
 class Conductors:
@@ -66,7 +68,7 @@ class Conductors:
     async def _both(self, job: str, guest: str, target: str, controller: Controller) -> None:
         follower = asyncio.create_task(self._follow(job, guest, target, controller), name=f"follow {job}")
         try:
-            await self._conduct(job, guest, controller)
+            await self._conduct(job, guest, controller, self._told_of(job, target))
         finally:
             follower.cancel()
 
@@ -93,7 +95,12 @@ class Conductors:
                 controller.blind = True
                 await asyncio.sleep(RETRY_S)
 
-    async def _conduct(self, job: str, guest: str, controller: Controller) -> None:
+    def _told_of(self, job: str, target: str) -> tuple[Raised, Raised]:
+        """The transports of both ends, to be told when the job's last pages may come."""
+        near = Raised(lambda raised: self._senders.raise_here(job, raised=raised))
+        return near, Raised(lambda raised: self._senders.raise_there(job, target, raised=raised))
+
+    async def _conduct(self, job: str, guest: str, controller: Controller, ends: tuple[Raised, Raised]) -> None:
         begun = False
         # A predecessor of this process may have left it raised.
         told: Limit | None = None
@@ -102,6 +109,9 @@ class Conductors:
                 migration = await self._ask(guest, qmp.query_migration)
                 # Before it begins QEMU still tells of the guest's last migration, if it had one.
                 begun = begun or migration.status == _COPYING
+                if begun and migration.status in _STOPPED:
+                    # Also when it stopped at the floor, with nothing left: device state must not wait either.
+                    _want(ends, raised=True)
                 if begun and migration.status in _OVER:
                     log.info("the guest's switchover has begun", job=job, guest=guest, seen=controller.seen)
                     return
@@ -109,6 +119,7 @@ class Conductors:
                     sample = await self._sample(job, migration)
                     limit = controller.take(sample) or (FLOOR if told is None else None)
                     if limit is not None:
+                        _want(ends, raised=limit.raised)
                         await self._ask(guest, partial(qmp.set_limit, limit=limit))
                         told = limit
                         log.debug("limit", job=job, limit=limit, sample=sample, seen=controller.seen)
@@ -144,3 +155,8 @@ class Conductors:
         return await self._threads.run(
             f"the monitor of {guest}", LOOK_DEADLINE_S, lambda: self._connection.domain(guest, what)
         )
+
+
+def _want(ends: tuple[Raised, Raised], *, raised: bool) -> None:
+    for end in ends:
+        end.want(raised=raised)

@@ -1,11 +1,13 @@
-"""How far the memory of a job has come: what left this node, and what the target's QEMU has got of it."""
+"""How far the memory of a job has come, at this node and at the target; and that both ends send it first."""
 
 from actors.calls.directory import Directory
+from actors.calls.messages import Address, Empty
 from actors.encoding.messages import CodecStats
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NodeUnknown
 from actors.hypervisor.messages import Sent
-from actors.migration.messages import TargetJob
+from actors.migration.messages import RaiseTarget, TargetJob
+from actors.transport.messages import RaiseJob
 
 PAGE_BYTES = 4096
 _CALL_S = 2.0
@@ -17,6 +19,7 @@ class Senders:
     def __init__(self, calls: Directory) -> None:
         self._calls = calls
         self._encoder = calls.on("encoder", calls.node)
+        self._transport = calls.on("transport", calls.node)
 
     async def sent(self, job: str) -> Sent:
         """What left this node; raises what kept the encoder from answering."""
@@ -26,9 +29,20 @@ class Senders:
 
     async def delivered(self, job: str, guest: str, target: str) -> CodecStats:
         """How far the target's decoder has come; raises what kept the target from answering."""
-        site = self._calls.topology.site_of(target)
-        if site is None:
-            raise NodeUnknown(node=target)
-        manager = self._calls.central("manager", site.name)
         request = TargetJob(job=job, guest=guest, target=target)
-        return await self._calls.call(manager, "target_codec", request, CodecStats, _CALL_S)
+        return await self._calls.call(self._manager_of(target), "target_codec", request, CodecStats, _CALL_S)
+
+    async def raise_here(self, job: str, *, raised: bool) -> None:
+        """Let what this node sends for the job go before other jobs, or no longer."""
+        await self._calls.call(self._transport, "raise_job", RaiseJob(tag=job, raised=raised), Empty, _CALL_S)
+
+    async def raise_there(self, job: str, target: str, *, raised: bool) -> None:
+        """As `raise_here`, for what the target sends: what its decoder asks for is wanted as soon."""
+        request = RaiseTarget(job=job, target=target, raised=raised)
+        await self._calls.call(self._manager_of(target), "raise_target", request, Empty, _CALL_S)
+
+    def _manager_of(self, node: str) -> Address:
+        site = self._calls.topology.site_of(node)
+        if site is None:
+            raise NodeUnknown(node=node)
+        return self._calls.central("manager", site.name)

@@ -27,6 +27,7 @@ from actors.migration.messages import (
     MoveRequest,
     NodeLinkHistory,
     PauseChange,
+    RaiseTarget,
     Receive,
     Scope,
     Sites,
@@ -176,6 +177,13 @@ class MigrationManager(Service):
         """How far the decoder of a job at a node of this site has come."""
         self._refuse_meddling(caller, request.job)
         return await self._receiver.ours(request.target).codec(request)
+
+    @exposed(to_peers=True)
+    async def raise_target(self, caller: Caller, request: RaiseTarget) -> Empty:
+        """Let what a node of this site sends for a job go before other jobs, or no longer."""
+        self._refuse_meddling(caller, request.job)
+        await self._receiver.ours(request.target).raise_job(request)
+        return Empty()
 
     @exposed(to_peers=True)
     async def end_target(self, caller: Caller, request: EndTarget) -> Empty:

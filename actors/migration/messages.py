@@ -190,6 +190,14 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     target: str
 
 
+class RaiseTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: let what `target` sends for the job go before other jobs (`raised`), or no longer."""
+
+    job: str
+    target: str
+    raised: bool
+
+
 class EndTarget(msgspec.Struct, frozen=True, kw_only=True):
     """To the target's site: end the job at `target`; with `roll_back` remove what it made there. Idempotent."""
 

@@ -12,7 +12,7 @@ from actors.calls.messages import Empty
 from actors.encoding.messages import CodecStats, OpenDecoder
 from actors.errors import NodeUnknown, NovaCronError
 from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
-from actors.migration.messages import CheckTarget, EndTarget, Receive, TargetJob
+from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob
 from actors.migration.remotes import Remotes, all_of
 from actors.transport.messages import Expose
 
@@ -107,6 +107,10 @@ class Here:
     async def codec(self, request: TargetJob) -> CodecStats:
         """The decoder's account."""
         return await self._remotes.decoder(request.target).stats(request.job)
+
+    async def raise_job(self, request: RaiseTarget) -> None:
+        """Let what the node sends for the job go first, or no longer."""
+        await self._remotes.transport(request.target).raise_job(request.job, raised=request.raised)
 
     async def end(self, request: EndTarget) -> None:
         """End the job in the agent, the decoder and the transport."""

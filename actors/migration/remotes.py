@@ -159,7 +159,7 @@ class TransportOf:
         """What a link measured."""
         return await self._call("history", request, LinkPeriods)
 
-    async def raise_job(self, tag: str, *, raised: bool = True) -> None:
+    async def raise_job(self, tag: str, *, raised: bool) -> None:
         """Let what this node sends for a job go before other jobs, while its guest stands still; or no longer."""
         await self._call("raise_job", RaiseJob(tag=tag, raised=raised), Empty)
 

@@ -28,7 +28,12 @@ class World:
         self.told: list[Limit] = []
         self.fault: Exception | None = None
         self.word_fault: Exception | None = None
+        self.raise_fault: Exception | None = None
         self.got = 10 * MIB
+        self.here: list[bool] = []
+        self.there: list[bool] = []
+        self.link = asyncio.Event()
+        self.link.set()
 
     def domain(self, name: str, what: Callable[[Any], Any]) -> Any:
         assert name == "web"
@@ -45,6 +50,17 @@ class World:
         if self.word_fault is not None:
             raise self.word_fault
         return CodecStats(job=job, state="running", stream_bytes=self.got, wire_bytes=self.got // 10)
+
+    async def raise_here(self, job: str, *, raised: bool) -> None:
+        assert job == "m-1"
+        self.here.append(raised)
+
+    async def raise_there(self, job: str, target: str, *, raised: bool) -> None:
+        assert (job, target) == ("m-1", "paris-1")
+        self.there.append(raised)
+        await self.link.wait()
+        if self.raise_fault is not None:
+            raise self.raise_fault
 
     @property
     def raised(self) -> bool:
@@ -127,4 +143,45 @@ async def test_an_earlier_migration_of_the_guest_is_not_this_one(world: World) -
     conductors = await conducted(world, lambda: True)
     world.migration = qmp.Migration(status="active", ram=LAST)
     await true(lambda: world.raised)
+    conductors.end("m-1")
+
+
+async def test_while_qemu_may_stop_it_the_job_goes_first_at_both_ends(world: World) -> None:
+    conductors = await conducted(world, lambda: len(world.told) > 0)
+    assert (world.here, world.there) == ([], [])
+    world.migration = msgspec.structs.replace(world.migration, ram=LAST)
+    await true(lambda: world.here == [True] and world.there == [True])
+    more = qmp.RamLeft(remaining=100 * MIB, dirty_sync_count=3)
+    world.migration = msgspec.structs.replace(world.migration, ram=more)
+    await true(lambda: world.here == [True, False] and world.there == [True, False])
+    conductors.end("m-1")
+
+
+async def test_a_guest_that_stops_at_the_floor_goes_first_too(world: World) -> None:
+    conductors = await conducted(world, lambda: len(world.told) > 0)
+    world.migration = qmp.Migration(status="device")
+    await true(lambda: world.here == [True] and world.there == [True])
+    conductors.end("m-1")
+
+
+async def test_nothing_waits_for_the_target_to_raise_the_job(world: World) -> None:
+    world.link.clear()
+    world.migration = msgspec.structs.replace(world.migration, ram=LAST)
+    conductors = await conducted(world, lambda: world.raised and world.there == [True])
+    world.migration = msgspec.structs.replace(world.migration, ram=qmp.RamLeft(remaining=100 * MIB, dirty_sync_count=3))
+    await true(lambda: not world.raised and world.here == [True, False])
+    assert world.there == [True], "one call at a time"
+    world.link.set()
+    await true(lambda: world.there == [True, False])
+    conductors.end("m-1")
+
+
+@pytest.mark.parametrize("fault", [NotFound(what="method raise_target"), TypeError("a fault of ours")])
+async def test_a_job_that_can_not_be_raised_moves_all_the_same(world: World, fault: Exception) -> None:
+    world.raise_fault = fault
+    world.migration = msgspec.structs.replace(world.migration, ram=LAST)
+    conductors = await conducted(world, lambda: world.raised and world.there == [True])
+    more = qmp.RamLeft(remaining=100 * MIB, dirty_sync_count=3)
+    world.migration = msgspec.structs.replace(world.migration, ram=more)
+    await true(lambda: world.there == [True, False])
     conductors.end("m-1")

@@ -43,7 +43,17 @@ from actors.hypervisor.messages import (
 from actors.migration.actor import MigrationManager
 from actors.placement.actor import PlacementPolicy
 from actors.prediction.actor import BandwidthPredictor
-from actors.transport.messages import Connect, Expose, Forward, LinkSample, LinksQuery, LinkState, LinkStates, Tag
+from actors.transport.messages import (
+    Connect,
+    Expose,
+    Forward,
+    LinkSample,
+    LinksQuery,
+    LinkState,
+    LinkStates,
+    RaiseJob,
+    Tag,
+)
 
 TOPOLOGY = {
     "sites": [
@@ -292,6 +302,7 @@ class FakeTransport(Service):
         self.open: dict[str, list[Forward | Expose]] = {}
         self.samples: list[LinkSample] = []
         self.streams = 0
+        self.raised: set[str] = set()
 
     @exposed()
     async def connect(self, caller: Caller, request: Connect) -> LinkState:
@@ -313,6 +324,11 @@ class FakeTransport(Service):
     @exposed()
     async def close(self, caller: Caller, request: Tag) -> Empty:
         self.open.pop(request.tag, None)
+        return Empty()
+
+    @exposed()
+    async def raise_job(self, caller: Caller, request: RaiseJob) -> Empty:
+        (self.raised.add if request.raised else self.raised.discard)(request.tag)
         return Empty()
 
     @exposed()

@@ -15,6 +15,7 @@ from actors.migration.messages import (
     JobView,
     Links,
     MoveRequest,
+    RaiseTarget,
     Receive,
     Scope,
     Sites,
@@ -152,3 +153,6 @@ async def test_a_third_site_has_no_say_in_a_job(cluster):
     end = EndTarget(job="m", guest="web", target="a1", roll_back=True)
     with pytest.raises(Refused, match="another site"):
         await calls.call(manager, "end_target", end, Empty, 5.0)
+    first = RaiseTarget(job="m", target="a1", raised=True)
+    with pytest.raises(Refused, match="another site"):
+        await calls.call(manager, "raise_target", first, Empty, 5.0)
