@@ -100,9 +100,12 @@ class PeerCalls:
         finally:
             self._waiting.pop(number, None)
 
-    async def want_streams(self, streams: int) -> None:
-        """Ask the peer, which dialled, for `streams` connections."""
-        await self._send(WantStreams(streams))
+    def want_streams(self, streams: int) -> bool:
+        """Ask the peer, which dialled, for `streams` connections; false if too much waits to be sent: ask again."""
+        if self._outbox.full():
+            return False
+        self._outbox.put_nowait(_packed(WantStreams(streams)))
+        return True
 
     async def run(self) -> None:
         """Take in calls and answers until the session ends; then every waiting call fails.
@@ -185,16 +188,20 @@ class PeerCalls:
             return _encode_error(NovaCronError(detail=f"{what}: {error!r}"))
 
     async def _send(self, message: Call | Answer | WantStreams) -> None:
-        raw = msgspec.msgpack.encode(message)
-        if len(raw) > MESSAGE_MAX_BYTES:
-            raise BodyInvalid(detail=f"{len(raw)} bytes are too many for a peer call")
-        await self._outbox.put(_LENGTH.pack(len(raw)) + raw)
+        await self._outbox.put(_packed(message))
 
     async def _send_on(self) -> None:
         """The only writer: a caller whose deadline passes must not leave half a message behind."""
         with contextlib.suppress(ChannelReset):
             while True:
                 await self._stream.send(await self._outbox.get())
+
+
+def _packed(message: Call | Answer | WantStreams) -> bytes:
+    raw = msgspec.msgpack.encode(message)
+    if len(raw) > MESSAGE_MAX_BYTES:
+        raise BodyInvalid(detail=f"{len(raw)} bytes are too many for a peer call")
+    return _LENGTH.pack(len(raw)) + raw
 
 
 def _encode_error(error: NovaCronError) -> bytes:

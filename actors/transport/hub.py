@@ -136,7 +136,7 @@ class Hub:
             )
         session = await self.session_to(peer, CONNECT_S)
         if streams:
-            await self._want_streams(peer, session, self._peers[peer].steering.start_from(streams))
+            self._want_streams(peer, session, self._peers[peer].steering.start_from(streams))
         try:
             async with asyncio.timeout(_STREAMS_S):
                 while session.is_up and len(session.connections) != session.streams_wanted:
@@ -301,8 +301,8 @@ class Hub:
             live.want_streams(entry.steering.streams)
         entry.sessions.append(live)
         entry.calls[session] = calls
-        self._run(self._dialer.keep(live))
-        self._run(self._serve_calls(live, calls))
+        self._run(_for_session(live, self._dialer.keep(live)))
+        self._run(_for_session(live, calls.run()))
         return live
 
     def _over(self, session: PeerSession, reason: str) -> None:
@@ -312,14 +312,6 @@ class Hub:
         entry.why_down = reason
         entry.past_resent_bytes += session.resent_bytes
         entry.past_reconnects += session.reconnects
-
-    @staticmethod
-    async def _serve_calls(session: PeerSession, calls: PeerCalls) -> None:
-        try:
-            await calls.run()
-        except StreamCorrupt as error:
-            log.error("session given up", peer=session.peer, reason=str(error))
-            session.close(str(error))
 
     async def _measure(self) -> None:
         loop = asyncio.get_running_loop()
@@ -332,21 +324,20 @@ class Hub:
                     connections = [c for session in entry.sessions for c in session.connections.values()]
                     used = entry.sessions[0].congestion
                     sample = entry.meter.tick(time.time(), loop.time(), connections, fresh_s, used)
-                    await self._steer(peer, entry, sample)
+                    self._steer(peer, entry, sample)
                     found = entry.steering.detector
                     self._recorder.sample(peer, sample, found.capacity_bytes_per_s, found.mode)
             await self._recorder.flush()
 
-    async def _steer(self, peer: str, entry: Peer, sample: LinkSample) -> None:
+    def _steer(self, peer: str, entry: Peer, sample: LinkSample) -> None:
         self._switched(peer, entry, entry.steering.tick(sample))
         session = entry.session()
         if session is not None and session.is_up and session.streams_wanted != entry.steering.streams:
-            await self._want_streams(peer, session, entry.steering.streams)
+            self._want_streams(peer, session, entry.steering.streams)
 
-    async def _want_streams(self, peer: str, session: PeerSession, streams: int) -> None:
-        session.want_streams(streams)
-        if not session.initiator:
-            await self._peers[peer].calls[session.id].want_streams(streams)
+    def _want_streams(self, peer: str, session: PeerSession, streams: int) -> None:
+        if session.initiator or self._peers[peer].calls[session.id].want_streams(streams):
+            session.want_streams(streams)
 
     @staticmethod
     def _switched(peer: str, entry: Peer, switch: Switch | None) -> None:
@@ -373,4 +364,21 @@ class Hub:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the transport has failed", exc_info=error)
+
+
+async def _for_session(session: PeerSession, work: Coroutine[Any, Any, None]) -> None:
+    """Work that a session can't do without: it ends with it, or nobody would know why its peer no longer answers."""
+    try:
+        await work
+    except StreamCorrupt as error:
+        log.error("session given up", peer=session.peer, reason=str(error))
+        session.close(str(error))
+    except Exception as error:
+        log.exception("session failed", peer=session.peer)
+        session.give_up(f"internal error: {error!r}")

@@ -89,7 +89,9 @@ class PeerSession:
         """How the kernel controls congestion on the latest connection."""
         self.reconnects = 0
         self.control = self._stream(CONTROL)
-        self._tasks = [self._loop.create_task(self._beat()), self._loop.create_task(self._adapt())]
+        self._tasks = [self._loop.create_task(work) for work in (self._beat(), self._adapt())]
+        for task in self._tasks:
+            task.add_done_callback(self._task_over)
 
     @property
     def is_up(self) -> bool:
@@ -140,10 +142,7 @@ class PeerSession:
     def want_streams(self, streams: int) -> None:
         """Have `streams` connections from now on; the slowest go, once what they carry has arrived."""
         self.streams_wanted = streams
-        if self.initiator:
-            ranked = sorted(self.connections.values(), key=lambda each: each.rate_bytes_per_s, reverse=True)
-            for rank, connection in enumerate(ranked):
-                connection.retires = rank >= streams
+        self._retire_surplus()
         self.notify()
 
     async def renew(self, current: Container[ssl.SSLContext]) -> None:
@@ -242,6 +241,7 @@ class PeerSession:
             self._down_since = self._loop.time()
         log.warning("stream lost", peer=self.peer, reason=reason, streams=len(self.connections))
         self._engine.connection_down(connection.number)
+        self._retire_surplus()
         self.notify()
         self.nudge()
 
@@ -251,6 +251,23 @@ class PeerSession:
         self._meter.pressure(self._loop.time(), waits=waits)
 
     # --- inside
+
+    def _retire_surplus(self) -> None:
+        """Let the slowest connections beyond the wanted number retire, and no others.
+
+        Asked again whenever one is lost: were all that are left retiring, what the lost one carried would never be sent
+        again, and they would wait for its acknowledgement for ever.
+        """
+        if self.initiator:
+            ranked = sorted(self.connections.values(), key=lambda each: each.rate_bytes_per_s, reverse=True)
+            for rank, connection in enumerate(ranked):
+                connection.retires = rank >= self.streams_wanted
+
+    def _task_over(self, task: asyncio.Task[None]) -> None:
+        """A session whose heartbeat has failed would not notice that its peer is gone: it ends."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("session failed", peer=self.peer, exc_info=error)
+            self._end(f"internal error: {error!r}")
 
     def _stream(self, channel: int) -> ChannelStream:
         stream = ChannelStream(channel, self._engine, self.nudge)

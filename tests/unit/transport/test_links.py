@@ -10,6 +10,7 @@ import pytest
 
 from actors.errors import LinkDown, NodeUnknown
 from actors.transport.channel_stream import ByteStream, ChannelReset, ChannelStream
+from actors.transport.connection import Connection
 from actors.transport.hub import Hub
 from actors.transport.peer_session import PeerSession
 from tests.kits.byte_stream import check, read_all
@@ -97,6 +98,48 @@ async def test_one_killed_connection_costs_only_what_it_carried(lab: Lab) -> Non
         await until(lambda: len(session.connections) == 4)
         assert 0 < session.resent_bytes < FAST.channel_window_bytes
         assert session.reconnects == 1
+
+
+async def test_losing_the_only_connection_that_does_not_retire_stops_nothing(lab: Lab) -> None:
+    lab.transport = PATIENT
+    async with relayed(lab) as (a, b, relay):
+        await a.connect("b", 4)
+        near, far = await channel_pair(a, b)
+        data = random.Random(5).randbytes(6_000_000)
+        reading = asyncio.create_task(read_all(far))
+        sending = asyncio.create_task(near.send(data))
+        await until(lambda: relay.carried_bytes["there"] > 1_000_000)
+        relay.freeze()  # so that every connection carries something
+        session = session_of(a, "b")
+        await until(lambda: near_is_stuck(session))
+        session.want_streams(1)
+        (staying,) = [each for each in session.connections.values() if not each.retires]
+        staying.close("killed by the test")
+        relay.thaw()
+        async with asyncio.timeout(20):
+            await sending
+            near.end()
+            assert await reading == data
+        await until(lambda: len(session.connections) == 1)
+
+
+async def test_a_session_whose_task_fails_ends_and_the_next_one_serves(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a, b):
+        await a.connect("b", 0)
+        first = session_of(a, "b")
+        with monkeypatch.context() as broken:
+            broken.setattr(Connection, "send_urgent", _fails)
+            await until(lambda: first.is_over)
+        assert "internal error" in first.why_down
+        assert (await a.connect("b", 0)).state == "up"
+        assert session_of(a, "b") is not first
+
+
+def _fails(*_: object) -> None:
+    raise RuntimeError("as the test wants it")
 
 
 @pytest.mark.parametrize("silent", [False, True])
