@@ -41,6 +41,10 @@ class Link:
             if sample.busy_share >= BUSY_SHARE and sample.acked_bytes >= 0:
                 # Over the busy part only: the idle rest of the second carried nothing.
                 self._ewma.observe(sample.at, sample.acked_bytes / min(1.0, sample.busy_share))
+            elif self._ewma.level is not None and sample.acked_bytes > self._ewma.level:
+                # It can carry that at least: a link that was cut is not busy again as long as senders believe a
+                # forecast from when it carried nothing.
+                self._ewma.observe(sample.at, float(sample.acked_bytes))
         self._ledger.settle(self._newest_s, self._ewma.truth)
 
     def forecast(self, now_s: float, horizon_s: float) -> Forecast:

@@ -22,6 +22,11 @@ class Ewma:
         self._level = 0.0
         self._weight = 0.0
 
+    @property
+    def level(self) -> float | None:
+        """The weighted mean in bytes per second, None when nothing is known."""
+        return self._level if len(self._history) else None
+
     def observe(self, at_s: float, value: float) -> None:
         """Take one capacity in bytes per second, measured at `at_s`; times never go back."""
         assert value >= 0

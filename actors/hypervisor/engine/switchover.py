@@ -32,6 +32,8 @@ PASSES_MIN = 2
 RATIO_MIN_BYTES = 1 << 20
 RATIO_WINDOW_S = 3.0
 RATE_WINDOW_S = 0.3
+# What has crossed in so long shows what the link can carry at least; in less it may be what had gathered somewhere.
+SHOWN_WINDOW_S = 1.0
 SIGNIFICANT = 0.1
 
 
@@ -113,6 +115,7 @@ class Controller:
         self._peak_arriving = 0.0
         self._peak_coding = 0.0
         self._peak_wire = 0.0
+        self._shown = 0.0
         self._rounds = Rounds()
         self._was_raised = False
         self.blind = False
@@ -146,6 +149,8 @@ class Controller:
         if early is not None:
             rate = (word.stream_bytes - early.stream_bytes) / (word.at_s - early.at_s)
             self._peak_arriving = max(self._peak_arriving, rate)
+        early = next((one for one in reversed(self._arrived) if one.at_s <= word.at_s - SHOWN_WINDOW_S), None)
+        self._shown = (word.wire_bytes - early.wire_bytes) / (word.at_s - early.at_s) if early is not None else 0.0
 
     def take(self, sample: Sample) -> Limit | None:
         """The limit that QEMU is to have from now on; None: the one it has."""
@@ -254,8 +259,11 @@ class Controller:
         return max(ratio, 1e-6)
 
     def _link(self) -> float:
-        """Bytes per second expected of the link; as long as nobody knows, what this move has put on it."""
-        return self._aim.link_bytes_per_s or self._peak_wire
+        """Bytes per second expected of the link; as long as nobody knows, what this move has put on it.
+
+        No less than what it carries now: QEMU is held back by this, so too low a forecast would never be proved wrong.
+        """
+        return max(self._aim.link_bytes_per_s, self._shown) or self._peak_wire
 
     def _wait_ms(self, sample: Sample, pace: Pace) -> float:
         """How long the last pages wait behind what is on its way; one round trip of it is only the news' own delay."""

@@ -125,6 +125,15 @@ def test_stops_once_it_fits(scene: Scene, within_s: float) -> None:
     assert stop.predicted_ms <= 300
 
 
+@pytest.mark.parametrize("scene", [LIGHT, HEAVY])
+def test_a_forecast_far_too_low_is_found_out(scene: Scene) -> None:
+    """As after a cut: nothing crossed for a while, and now QEMU is held to a thousandth of what the link carries."""
+    low = msgspec.structs.replace(aim_of(scene), link_bytes_per_s=scene.link / 1000)
+    stop, _ = play(scene, Controller(low), 0.05, 120.0)
+    assert stop is not None
+    assert stop.pages_ms <= 300
+
+
 def test_what_never_fits_is_never_stopped_and_said_to_be_stalled() -> None:
     controller = Controller(aim_of(HOPELESS))
     stop, _ = play(HOPELESS, controller, looks_s=0.05, until_s=120.0)

@@ -50,6 +50,14 @@ def test_idle_seconds_are_no_measure_of_capacity():
     assert (forecast.method, forecast.mean, forecast.samples) == ("ewma", 10_000_000, 1)
 
 
+def test_an_idle_second_that_carried_more_than_is_expected_counts():
+    one = link()
+    one.observe([sample(n, acked=0) for n in range(1, 30)])  # as in a cut that is not noticed yet
+    assert one.forecast(30, 30).mean == 0
+    one.observe([sample(n, acked=5_000_000, busy=0.1) for n in range(31, 92)])
+    assert one.forecast(92, 30).mean > 1_000_000
+
+
 def test_partly_idle_seconds_count_over_their_busy_part():
     one = link()
     one.observe([sample(1, acked=9_000_000, busy=0.9)])

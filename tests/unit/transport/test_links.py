@@ -112,6 +112,7 @@ async def test_losing_the_only_connection_that_does_not_retire_stops_nothing(lab
         relay.freeze()  # so that every connection carries something
         session = session_of(a, "b")
         await until(lambda: near_is_stuck(session))
+        a._peers["b"].steering.start_from(1)
         session.want_streams(1)
         (staying,) = [each for each in session.connections.values() if not each.retires]
         staying.close("killed by the test")
