@@ -110,7 +110,10 @@ class Ready(msgspec.Struct, Generic[Message], frozen=True):
     3. Send `after_persisting`: never before 2 has returned.
     4. Apply `committed` to the state machine, in order; each entry is handed out once in a core's life.
     5. Answer `reads`; keep and report `evidence`.
-    6. Call `advance()`.
+    6. If `checkpoint` isn't 0 (BFT), it is the index of the last of `committed`: snapshot the state machine, keep the
+       bytes, and give the core their digest (`BftCore.checkpointed`). `stable` names such a snapshot that a quorum
+       agrees on: the log may be compacted with it.
+    7. Call `advance()`.
 
     Messages and ticks may be given to the core between `ready()` and `advance()`; what follows from them is in the next
     `Ready`. So one write to disk serves all that came in during the one before.
@@ -124,6 +127,8 @@ class Ready(msgspec.Struct, Generic[Message], frozen=True):
     committed: tuple[Entry, ...] = ()
     reads: tuple[Read, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    checkpoint: int = 0
+    stable: Snapshot | None = None
 
     @property
     def writes(self) -> bool:
