@@ -37,6 +37,7 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
         ├── MoveFailed [move-failed]
         ├── NotConverging [not-converging]
         ├── StreamCorrupt [stream-corrupt]
+        ├── StateCorrupt [state-corrupt]
         ├── BootFailed [boot-failed]
         └── SetupMissing [setup-missing]
 
@@ -303,6 +304,17 @@ class StreamCorrupt(Failed):
 
     code = "stream-corrupt"
     next_step = "Nothing of it was used; repeat the move. If it repeats, test memory and network cards."
+
+
+class StateCorrupt(Failed):
+    """The control state in {where} is damaged: {reason}"""
+
+    code = "state-corrupt"
+    next_step = (
+        (
+        "Stop this member, move that file away, and let it join again under a new number; the others have the state."
+    )
+    )
 
 
 class BootFailed(Failed):

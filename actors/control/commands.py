@@ -1,0 +1,289 @@
+"""Commands to the control state. One command is one entry of the log: an `Envelope` around one of these, in msgpack.
+
+Every struct says in `SINCE` which version of the rules first knew it (1 where it is left out). The numbers in a command
+(`epoch`, `after`, `number`, `renewal`) are what its proposer believes; a command on stale beliefs is refused.
+"""
+
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from actors.control.model import Component, Count, Definition, Label, Name, Role, Takeover, Text
+from actors.migration.states import Ruling, State
+
+COMMAND_BYTES_MAX = 131_072
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag=str.lower):
+    """What all commands have in common."""
+
+    SINCE: ClassVar[int] = 1
+    AUDITED: ClassVar[bool] = True
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command as the log has it.
+
+    `version`: of the rules that it needs. `session`, `number`: its place among the client's commands, which makes it
+    idempotent; 0, 0 for `OpenSession` and for what members propose on their own. `by`: who asks, as the member that
+    took the request knows it (`node:NAME`, `operator:NAME`, `member:NAME`). `body`: the command.
+    """
+
+    version: Count
+    session: Count = 0
+    number: Count = 0
+    by: Label
+    at_ms: Count = 0
+    body: Annotated[bytes, Meta(max_length=COMMAND_BYTES_MAX)]
+
+
+# -- the cluster ------------------------------------------------------------------------------------------------------
+
+
+class OpenSession(Command, frozen=True, kw_only=True):
+    """Begin to number commands. The result's `number` is the session."""
+
+    AUDITED: ClassVar[bool] = False
+
+
+class CloseSession(Command, frozen=True, kw_only=True):
+    """Forget a session of one's own."""
+
+    AUDITED: ClassVar[bool] = False
+    closes: Count
+
+
+class Upgrade(Command, frozen=True, kw_only=True):
+    """Put newer rules in force; every member must know them."""
+
+    to: Count
+
+
+class JoinNode(Command, frozen=True, kw_only=True):
+    """Add a node, or say anew what it is. `speaks`: 0 for a host that is no member."""
+
+    node: Name
+    site: Name
+    role: Role = "host"
+    speaks: Count = 0
+
+
+class DrainNode(Command, frozen=True, kw_only=True):
+    """Take no new guests (`draining`), or take them again."""
+
+    node: Name
+    draining: bool
+
+
+class RemoveNode(Command, frozen=True, kw_only=True):
+    """Forget a node that has no guest, replica or move."""
+
+    node: Name
+
+
+class SetPolicy(Command, frozen=True, kw_only=True):
+    """Set a named setting."""
+
+    name: Label
+    value: Annotated[str, Meta(max_length=4096)]
+
+
+class RemovePolicy(Command, frozen=True, kw_only=True):
+    """Remove a named setting."""
+
+    name: Label
+
+
+class SetFlag(Command, frozen=True, kw_only=True):
+    """Say how far a component is rolled out."""
+
+    component: Component
+    percent: Annotated[int, Meta(ge=0, le=100)]
+    nodes_on: frozenset[Name] = frozenset()
+    nodes_off: frozenset[Name] = frozenset()
+    killed: bool = False
+    reason: Text = ""
+
+
+# -- leases -----------------------------------------------------------------------------------------------------------
+
+
+class SetTerms(Command, frozen=True, kw_only=True):
+    """Set the terms of the leases from each one's next renewal on. `after`: number of the terms that are replaced."""
+
+    after: Count
+    duration_ms: Annotated[int, Meta(ge=1000, le=600_000)]
+    pause_ms: Annotated[int, Meta(ge=100, le=300_000)]
+    drift_ppm: Annotated[int, Meta(ge=1, le=100_000)]
+    takeover: Takeover
+
+
+class AcquireLease(Command, frozen=True, kw_only=True):
+    """A node's agent takes a new lease, in place of lease `after` (0: its first), on terms number `terms`."""
+
+    node: Name
+    after: Count
+    boot: Label
+    terms: Count
+
+
+class RenewLease(Command, frozen=True, kw_only=True):
+    """The holder renews: `renewal` is one more than the newest that was accepted."""
+
+    AUDITED: ClassVar[bool] = False
+    node: Name
+    number: Count
+    renewal: Count
+    terms: Count
+
+
+class ExpireLease(Command, frozen=True, kw_only=True):
+    """A member saw no renewal after `renewal` for `waited_ms` of its own clock, which drifts by `drift_ppm` at most."""
+
+    node: Name
+    number: Count
+    renewal: Count
+    waited_ms: Count
+    drift_ppm: Count
+
+
+class YieldLease(Command, frozen=True, kw_only=True):
+    """The holder says that none of its guests executes, and that none will under this lease."""
+
+    node: Name
+    number: Count
+
+
+class Override(Command, frozen=True, kw_only=True):
+    """An operator decrees that `nodes` run nothing. `risk` must be `risk_of()` these nodes, word by word.
+
+    `lineage`: the members went on without their majority; epochs go above all that the lost part may have given.
+    """
+
+    nodes: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
+    risk: Annotated[str, Meta(min_length=1, max_length=2048)]
+    reason: Annotated[str, Meta(min_length=1, max_length=1024)]
+    lineage: bool = False
+
+
+# -- guests -----------------------------------------------------------------------------------------------------------
+
+
+class DefineGuest(Command, frozen=True, kw_only=True):
+    """Define a guest, or change its definition. `after`: number of the definition that is replaced, 0 for a new one."""
+
+    guest: Name
+    definition: Definition
+    after: Count = 0
+
+
+class RemoveGuest(Command, frozen=True, kw_only=True):
+    """Forget a stopped guest and its replicas."""
+
+    guest: Name
+    epoch: Count
+
+
+class StartGuest(Command, frozen=True, kw_only=True):
+    """Grant a stopped guest to `node`. `epoch`: its last one."""
+
+    guest: Name
+    node: Name
+    epoch: Count
+
+
+class StopGuest(Command, frozen=True, kw_only=True):
+    """The owner of `epoch` says that the guest does not run any more."""
+
+    guest: Name
+    epoch: Count
+
+
+class FailOver(Command, frozen=True, kw_only=True):
+    """Grant a guest to `to`, since the lease of everybody who might run it has ended.
+
+    It goes on from checkpoint `checkpoint` of the replica there, or boots from its disks (-1).
+    """
+
+    guest: Name
+    to: Name
+    epoch: Count
+    checkpoint: Annotated[int, Meta(ge=-1, le=2**53)] = -1
+
+
+class SetReplica(Command, frozen=True, kw_only=True):
+    """Keep a replica at `node`, or change its promise. The result's `number` is the generation."""
+
+    guest: Name
+    node: Name
+    rpo_ms: Count
+
+
+class MarkReplica(Command, frozen=True, kw_only=True):
+    """Checkpoint `checkpoint` of the owner of `of_epoch` is complete at `node`."""
+
+    AUDITED: ClassVar[bool] = False
+    guest: Name
+    node: Name
+    generation: Count
+    of_epoch: Count
+    checkpoint: Count
+    captured_at_ms: Count
+
+
+class RemoveReplica(Command, frozen=True, kw_only=True):
+    """Give a replica up."""
+
+    guest: Name
+    node: Name
+
+
+# -- moves ------------------------------------------------------------------------------------------------------------
+
+
+class BeginMove(Command, frozen=True, kw_only=True):
+    """Reserve a running guest for a move to `target`. `epoch`: the owner's. The result's `number` is the target's."""
+
+    job: Label
+    guest: Name
+    target: Name
+    epoch: Count
+
+
+class AdvanceMove(Command, frozen=True, kw_only=True):
+    """The move has entered `state`. `perform` must be committed before libvirt is told to begin."""
+
+    job: Label
+    state: State
+    error: Text = ""
+
+
+class CommitMove(Command, frozen=True, kw_only=True):
+    """The point of no return: the target has executed the guest, and owns it from this entry on."""
+
+    job: Label
+
+
+class EndMove(Command, frozen=True, kw_only=True):
+    """The move is over. Rolled back after it was started, `ruling` says what was found out for good."""
+
+    job: Label
+    state: State
+    ruling: Ruling = Ruling.OPEN
+    error: Text = ""
+
+
+ClusterCommand = Upgrade | JoinNode | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
+LeaseCommand = SetTerms | AcquireLease | RenewLease | ExpireLease | YieldLease | Override
+GuestCommand = DefineGuest | RemoveGuest | StartGuest | StopGuest | FailOver | SetReplica | MarkReplica | RemoveReplica
+MoveCommand = BeginMove | AdvanceMove | CommitMove | EndMove
+SessionCommand = OpenSession | CloseSession
+AnyCommand = ClusterCommand | LeaseCommand | GuestCommand | MoveCommand | SessionCommand
+
+
+def seal(command: AnyCommand, *, by: str, session: int = 0, number: int = 0, at_ms: int = 0) -> bytes:
+    """The bytes of one entry of the log."""
+    body = msgspec.msgpack.encode(command)
+    envelope = Envelope(version=command.SINCE, session=session, number=number, by=by, at_ms=at_ms, body=body)
+    return msgspec.msgpack.encode(envelope)

@@ -1,0 +1,152 @@
+"""The control state machine: a committed entry in, a result and events out. No clock, no I/O, no chance.
+
+Every member applies the same entries in the same order and has the same state after each, whatever they hold: a command
+that is damaged, stale, not allowed or not yet known is refused, by everybody alike, and never raises.
+"""
+
+from typing import assert_never
+
+import msgspec
+
+from actors.control import audit, cluster_rules, guest_rules, lease_rules, move_rules, sessions
+from actors.control.commands import (
+    COMMAND_BYTES_MAX,
+    AnyCommand,
+    CloseSession,
+    ClusterCommand,
+    Envelope,
+    GuestCommand,
+    LeaseCommand,
+    MoveCommand,
+    OpenSession,
+    Upgrade,
+)
+from actors.control.decision import Asked, Change, Event, Outcome, Refusal, Refused
+from actors.control.model import VERSION, Audit, Cluster, ControlState, Result
+from actors.errors import SetupMissing
+
+ENVELOPE_BYTES_MAX = COMMAND_BYTES_MAX + 1024
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+_envelopes = msgspec.msgpack.Decoder(Envelope)
+_commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What one entry did. `audit` is to be kept outside: the state forgets it after a while."""
+
+    result: Result
+    events: tuple[Event, ...] = ()
+    audit: Audit | None = None
+
+
+def skip(state: ControlState, index: int) -> None:
+    """Take note of an entry that is no command (a new term, a change of members)."""
+    _in_order(state, index)
+    state.applied = index
+
+
+def apply(state: ControlState, index: int, entry: bytes) -> Applied:
+    """Apply the entry at `index`, the one after `state.applied`.
+
+    Raises:
+        SetupMissing: newer rules were put in force, which this member once said it knows but does not; it must stop
+            here, since it could not but get another state than the others.
+        ValueError: `index` is not the next one: the caller's mistake.
+    """
+    _in_order(state, index)
+    try:
+        envelope = _opened(state, entry)
+        repeated = sessions.earlier(state, envelope) if envelope.session else None
+    except Refused as no:
+        state.applied = index
+        return Applied(Result(index=index, code=no.code, detail=no.detail))
+    if repeated is not None:
+        state.applied = index
+        return Applied(repeated)
+    applied = _fresh(state, index, envelope)
+    state.applied = index
+    # The session may have gone with this very command.
+    if envelope.session and str(envelope.session) in state.sessions:
+        sessions.answered(state, envelope, applied.result)
+    return applied
+
+
+def _in_order(state: ControlState, index: int) -> None:
+    if index != state.applied + 1:
+        raise ValueError(f"entry {index} can't follow entry {state.applied}")
+
+
+def _opened(state: ControlState, entry: bytes) -> Envelope:
+    if len(entry) > ENVELOPE_BYTES_MAX:
+        raise Refused(Refusal.MALFORMED, f"{len(entry)} bytes are more than {ENVELOPE_BYTES_MAX}")
+    try:
+        envelope = _envelopes.decode(entry)
+    except _BAD:
+        raise Refused(Refusal.MALFORMED, "the entry is no envelope") from None
+    # Before the body is looked at, so that a member which does not know the command says the same as one which does.
+    if envelope.version > state.cluster.version:
+        raise Refused(
+            Refusal.TOO_NEW, f"it needs version {envelope.version} of the rules; {state.cluster.version} is in force"
+        )
+    return envelope
+
+
+def _fresh(state: ControlState, index: int, envelope: Envelope) -> Applied:
+    """A command that was not seen before."""
+    try:
+        command = _commands.decode(envelope.body)
+    except _BAD:
+        # What a decoder says in words may change with its version: it is no part of the answer.
+        return _refused(index, Refused(Refusal.MALFORMED, "the body is no command of these rules"))
+    try:
+        if envelope.version < command.SINCE:
+            raise Refused(Refusal.MALFORMED, f"that command is of version {command.SINCE} of the rules")
+        outcome = _decide(state, command, Asked(index, envelope.by, envelope.at_ms))
+    except Refused as no:
+        return _refused(index, no)
+    if isinstance(command, Upgrade) and command.to > VERSION:
+        raise SetupMissing(what=f"a NovaCron that knows version {command.to} of the control state's rules")
+    for change in outcome.changes:
+        _write(state, change)
+    if outcome.changes:
+        state.revision = index
+    events = tuple(Event(index, change.table, change.key, change.record) for change in outcome.changes)
+    entry = audit.record(state, index, envelope, command, outcome.detail) if command.AUDITED else None
+    return Applied(Result(index=index, detail=outcome.detail, number=outcome.number), events, entry)
+
+
+def _refused(index: int, no: Refused) -> Applied:
+    return Applied(Result(index=index, code=no.code, detail=no.detail))
+
+
+def _decide(state: ControlState, command: AnyCommand, asked: Asked) -> Outcome:
+    match command:
+        case OpenSession():
+            sessions.opened(state, asked.index, asked.by)
+            return Outcome(number=asked.index)
+        case CloseSession():
+            sessions.closed(state, command.closes, asked.by)
+            return Outcome(number=command.closes)
+        case _:
+            pass
+    if isinstance(command, ClusterCommand):
+        return cluster_rules.decide(state, command, asked)
+    if isinstance(command, LeaseCommand):
+        return lease_rules.decide(state, command, asked)
+    if isinstance(command, GuestCommand):
+        return guest_rules.decide(state, command, asked)
+    if isinstance(command, MoveCommand):
+        return move_rules.decide(state, command, asked)
+    assert_never(command)
+
+
+def _write(state: ControlState, change: Change) -> None:
+    if change.table == "cluster":
+        assert isinstance(change.record, Cluster), "there is always a cluster"
+        state.cluster = change.record
+        return
+    table = getattr(state, change.table)
+    if change.record is None:
+        table.pop(change.key, None)
+    else:
+        table[change.key] = change.record

@@ -1,0 +1,1 @@
+"""Rollout flags: which component a node uses for which subject."""

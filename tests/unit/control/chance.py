@@ -1,0 +1,111 @@
+"""Random commands that are mostly plausible: names of a small world, numbers that the state has or nearly has."""
+
+import random
+from typing import get_args
+
+from actors.control import commands as c
+from actors.control.leases import wait_ms
+from actors.control.model import ControlState, replica_key
+from actors.control.ownership import risk_of
+from actors.migration.states import Ruling, State
+
+NODES = ("a", "b", "c", "d", "w")
+GUESTS = ("web", "db")
+KINDS = tuple(kind for union in get_args(c.AnyCommand) for kind in (get_args(union) or (union,)))
+
+# What builds something up comes more often than what takes it down.
+WEIGHTS = {
+    c.AcquireLease: 12,
+    c.DefineGuest: 5,
+    c.StartGuest: 8,
+    c.FailOver: 6,
+    c.SetReplica: 4,
+    c.MarkReplica: 6,
+    c.BeginMove: 10,
+    c.AdvanceMove: 16,
+    c.CommitMove: 4,
+    c.EndMove: 8,
+    c.JoinNode: 4,
+    c.ExpireLease: 3,
+}
+
+
+def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand, str]:
+    """A command and who asks for it."""
+    (kind,) = rng.choices(KINDS, [WEIGHTS.get(kind, 1) for kind in KINDS])
+    node, guest = rng.choice(NODES), rng.choice(GUESTS)
+    lease, record = state.leases.get(node), state.guests.get(guest)
+    number = (lease.number if lease else 0) + _off(rng)
+    epoch = (record.epoch if record else 0) + _off(rng)
+    live = [guest.job for guest in state.guests.values() if guest.job]
+    job = rng.choice([*live, *live, *live, *list(state.jobs)[-1:], f"m-{state.applied}"])
+    terms = state.cluster.terms.number + _off(rng)
+    replica = state.replicas.get(replica_key(guest, node))
+    fields = {
+        c.OpenSession: {},
+        c.CloseSession: {"closes": rng.choice([0, *(s.id for s in state.sessions.values())])},
+        c.Upgrade: {"to": rng.choice([0, 1])},
+        c.JoinNode: {
+            "node": node,
+            "site": rng.choice("xyz"),
+            "role": "witness" if node == "w" else "host",
+            "speaks": 1,
+        },
+        c.DrainNode: {"node": node, "draining": rng.random() < 0.4},
+        c.RemoveNode: {"node": node},
+        c.SetPolicy: {"name": "p", "value": str(number)},
+        c.RemovePolicy: {"name": "p"},
+        c.SetFlag: {"component": "hde", "percent": rng.randrange(101), "nodes_on": frozenset({node})},
+        c.SetTerms: {
+            "after": terms,
+            "duration_ms": 10_000,
+            "pause_ms": 2_000,
+            "drift_ppm": 100,
+            "takeover": rng.choice(["lease", "operator"]),
+        },
+        c.AcquireLease: {"node": node, "after": number, "boot": "b", "terms": terms},
+        c.RenewLease: {
+            "node": node,
+            "number": number,
+            "renewal": (lease.renewal if lease else 0) + 1 + _off(rng),
+            "terms": terms,
+        },
+        c.ExpireLease: {
+            "node": node,
+            "number": number,
+            "renewal": lease.renewal if lease else 0,
+            "waited_ms": max(0, (wait_ms(lease.terms) if lease else 1) + _off(rng)),
+            "drift_ppm": 100,
+        },
+        c.YieldLease: {"node": node, "number": number},
+        c.Override: {"nodes": (node,), "risk": risk_of(state, (node,)), "reason": "r", "lineage": rng.random() < 0.1},
+        c.DefineGuest: {"guest": guest, "definition": "<d/>", "after": record.definition_number if record else 0},
+        c.RemoveGuest: {"guest": guest, "epoch": epoch},
+        c.StartGuest: {"guest": guest, "node": node, "epoch": epoch},
+        c.StopGuest: {"guest": guest, "epoch": epoch},
+        c.FailOver: {"guest": guest, "to": node, "epoch": epoch, "checkpoint": rng.choice([-1, 3])},
+        c.SetReplica: {"guest": guest, "node": node, "rpo_ms": 1},
+        c.MarkReplica: {
+            "guest": guest,
+            "node": node,
+            "generation": replica.generation if replica else 1,
+            "of_epoch": epoch,
+            "checkpoint": rng.randrange(9),
+            "captured_at_ms": 1,
+        },
+        c.RemoveReplica: {"guest": guest, "node": node},
+        c.BeginMove: {"job": job, "guest": guest, "target": node, "epoch": epoch},
+        c.AdvanceMove: {"job": job, "state": rng.choice(list(State))},
+        c.CommitMove: {"job": job},
+        c.EndMove: {"job": job, "state": rng.choice(list(State)), "ruling": rng.choice(list(Ruling))},
+    }[kind]
+    fields = {
+        name: max(0, value) if type(value) is int and name != "checkpoint" else value for name, value in fields.items()
+    }
+    lease_kinds = (c.AcquireLease, c.RenewLease, c.YieldLease)
+    return kind(**fields), f"node:{node}" if kind in lease_kinds else "operator:ann"
+
+
+def _off(rng: random.Random) -> int:
+    """Mostly right, sometimes one off."""
+    return rng.choice([0, 0, 0, 0, 0, 0, 0, 1, -1])
