@@ -311,9 +311,7 @@ class StateCorrupt(Failed):
 
     code = "state-corrupt"
     next_step = (
-        (
         "Stop this member, move that file away, and let it join again under a new number; the others have the state."
-    )
     )
 
 

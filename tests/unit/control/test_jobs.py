@@ -25,7 +25,9 @@ def test_what_the_managers_engine_does_is_allowed_here(monkeypatch):
     monkeypatch.setattr(simulation, "handle", watched)
     run_state_machine_as_test(
         simulation.Moves,
-        settings=settings(max_examples=60, stateful_step_count=60, derandomize=True, suppress_health_check=list(HealthCheck)),
+        settings=settings(
+            max_examples=60, stateful_step_count=60, derandomize=True, suppress_health_check=list(HealthCheck)
+        ),
     )
     assert {after for _, after in entered} >= set(State) - {State.BEGIN, State.CANCELLED}
     assert [(before, after) for before, after in sorted(entered) if before not in BEFORE[after]] == []
