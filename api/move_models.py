@@ -68,7 +68,8 @@ class PauseView(View):
 class MigrationView(View):
     """One move. Times are Unix seconds; `ended_at` 0 while it runs. `error` is a code of docs/api.md, or empty.
 
-    `stalled`: it brings no progress; `message` then says what would help.
+    `stalled`: it brings no progress; `message` then says what would help. `path`: how its memory crosses, through the
+    encoder or as QEMU's own parallel streams, and why; a native move has no layers.
     """
 
     id: str
@@ -89,6 +90,8 @@ class MigrationView(View):
     message: str = ""
     next_step: str = ""
     placement_reason: str = ""
+    path: Literal["coded", "native"] = "coded"
+    path_reason: str = ""
     progress: ProgressView = ProgressView()
 
 

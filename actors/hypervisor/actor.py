@@ -209,7 +209,7 @@ class NodeAgent(Service):
     def _steer(self, job: str, guest: str, aim: Aim) -> None:
         record = self._moves.outgoing(job, guest)
         if record.started:
-            self._conductors.steer(job, guest, record.peer, aim)
+            self._conductors.steer(record, aim)
 
     async def _do(self, what: str, work: Callable[[], _Result], deadline_s: float = _CALL_S) -> _Result:
         return await self._threads.run(f"agent@{self._config.node.name}.{what}", deadline_s, work)

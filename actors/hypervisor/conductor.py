@@ -10,6 +10,7 @@ import structlog
 
 from actors.errors import GuestUnknown, NotFound, NovaCronError
 from actors.hypervisor import qmp
+from actors.hypervisor.engine.ledger import JobRecord
 from actors.hypervisor.engine.switchover import FLOOR, Arrived, Controller, Limit, Sample
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import Aim, Switchover
@@ -44,14 +45,14 @@ class Conductors:
         self._controllers: dict[str, Controller] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def steer(self, job: str, guest: str, target: str, aim: Aim) -> None:
-        """Conduct `job`, which brings `guest` to the node `target`, with this aim, or go on with this aim."""
-        known = self._controllers.get(job)
+    def steer(self, move: JobRecord, aim: Aim) -> None:
+        """Conduct `move`, which leaves this node, with this aim, or go on with this aim."""
+        known = self._controllers.get(move.job)
         if known is not None:
             known.steer(aim)
             return
-        self._controllers[job] = controller = Controller(aim)
-        self._tasks[job] = asyncio.create_task(self._both(job, guest, target, controller), name=f"conduct {job}")
+        self._controllers[move.job] = controller = Controller(aim)
+        self._tasks[move.job] = asyncio.create_task(self._both(move, controller), name=f"conduct {move.job}")
 
     def seen(self, job: str) -> Switchover | None:
         """How the job's end is seen; None when this process does not conduct it."""
@@ -65,82 +66,82 @@ class Conductors:
         if task is not None:
             task.cancel()
 
-    async def _both(self, job: str, guest: str, target: str, controller: Controller) -> None:
-        follower = asyncio.create_task(self._follow(job, guest, target, controller), name=f"follow {job}")
+    async def _both(self, move: JobRecord, controller: Controller) -> None:
+        follower = asyncio.create_task(self._follow(move, controller), name=f"follow {move.job}")
         try:
-            await self._conduct(job, guest, controller, self._told_of(job, target))
+            await self._conduct(move, controller, self._told_of(move))
         finally:
             follower.cancel()
 
-    async def _follow(self, job: str, guest: str, target: str, controller: Controller) -> None:
+    async def _follow(self, move: JobRecord, controller: Controller) -> None:
         """Keep asking how far the stream has come at the target: a word from there is half a round trip old."""
         while True:
             try:
-                got = await self._senders.delivered(job, guest, target)
+                got = await self._senders.delivered(move)
                 controller.arrived(
                     Arrived(at_s=time.monotonic(), stream_bytes=got.stream_bytes, wire_bytes=got.wire_bytes)
                 )
                 await asyncio.sleep(LOOK_S if controller.near else FAR_LOOK_S)
             except NotFound:
                 # A target of an older version, which has no such method; a job that it does not know fails by itself.
-                log.info("the target can't say how far the stream has come", job=job)
+                log.info("the target can't say how far the stream has come", job=move.job)
                 controller.blind = True
                 await asyncio.sleep(FAR_LOOK_S)
             except NovaCronError as error:
-                log.debug("no word from the target", job=job, error=str(error))
+                log.debug("no word from the target", job=move.job, error=str(error))
                 await asyncio.sleep(RETRY_S)
             except Exception:
                 # A fault of ours must not keep the guest from arriving.
-                log.exception("no word from the target", job=job)
+                log.exception("no word from the target", job=move.job)
                 controller.blind = True
                 await asyncio.sleep(RETRY_S)
 
-    def _told_of(self, job: str, target: str) -> tuple[Raised, Raised]:
-        """The transports of both ends, to be told when the job's last pages may come."""
-        near = Raised(lambda raised: self._senders.raise_here(job, raised=raised))
-        return near, Raised(lambda raised: self._senders.raise_there(job, target, raised=raised))
+    def _told_of(self, move: JobRecord) -> tuple[Raised, Raised]:
+        """The transports of both ends, to be told when the move's last pages may come."""
+        near = Raised(lambda raised: self._senders.raise_here(move, raised=raised))
+        return near, Raised(lambda raised: self._senders.raise_there(move, raised=raised))
 
-    async def _conduct(self, job: str, guest: str, controller: Controller, ends: tuple[Raised, Raised]) -> None:
+    async def _conduct(self, move: JobRecord, controller: Controller, ends: tuple[Raised, Raised]) -> None:
         begun = False
         # A predecessor of this process may have left it raised.
         told: Limit | None = None
         while True:
             try:
-                migration = await self._ask(guest, qmp.query_migration)
+                migration = await self._ask(move.guest, qmp.query_migration)
                 # Before it begins QEMU still tells of the guest's last migration, if it had one.
                 begun = begun or migration.status == _COPYING
                 if begun and migration.status in _STOPPED:
                     # Also when it stopped at the floor, with nothing left: device state must not wait either.
                     _want(ends, raised=True)
                 if begun and migration.status in _OVER:
-                    log.info("the guest's switchover has begun", job=job, guest=guest, seen=controller.seen)
+                    log.info("the guest's switchover has begun", job=move.job, guest=move.guest, seen=controller.seen)
                     return
                 if migration.status == _COPYING:
-                    sample = await self._sample(job, migration)
+                    sample = await self._sample(move, migration)
                     limit = controller.take(sample) or (FLOOR if told is None else None)
                     if limit is not None:
                         _want(ends, raised=limit.raised)
-                        await self._ask(guest, partial(qmp.set_limit, limit=limit))
+                        await self._ask(move.guest, partial(qmp.set_limit, limit=limit))
                         told = limit
-                        log.debug("limit", job=job, limit=limit, sample=sample, seen=controller.seen)
+                        log.debug("limit", job=move.job, limit=limit, sample=sample, seen=controller.seen)
                 await asyncio.sleep(LOOK_S if controller.near else FAR_LOOK_S)
             except GuestUnknown:
                 return
             except NovaCronError as error:
-                log.debug("no look at the move", job=job, error=str(error))
+                log.debug("no look at the move", job=move.job, error=str(error))
                 # What QEMU was told is not known to have arrived: tell it anew.
                 told = None
                 await asyncio.sleep(RETRY_S)
             except Exception:
                 # As above: looked at again, a move goes on.
-                log.exception("no look at the move", job=job)
+                log.exception("no look at the move", job=move.job)
                 told = None
                 await asyncio.sleep(RETRY_S)
 
-    async def _sample(self, job: str, migration: qmp.Migration) -> Sample:
+    async def _sample(self, move: JobRecord, migration: qmp.Migration) -> Sample:
         ram = migration.ram
         at_s = time.monotonic()
-        sent = await self._senders.sent(job)
+        sent = await self._senders.sent(move)
         return Sample(
             at_s=at_s,
             remaining_bytes=ram.remaining,

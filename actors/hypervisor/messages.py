@@ -1,5 +1,7 @@
 """Requests and answers of the node agent. Memory in MiB, times in seconds unless named."""
 
+from typing import Literal
+
 import msgspec
 
 
@@ -136,6 +138,10 @@ class PrepareOutgoing(msgspec.Struct, frozen=True, kw_only=True):
     target: str
 
 
+MovePath = Literal["coded", "native"]
+"""How guest memory crosses: through the encoder and decoder, or as QEMU's own parallel streams."""
+
+
 class Aim(msgspec.Struct, frozen=True, kw_only=True):
     """What the switchover of a move aims at.
 
@@ -155,6 +161,7 @@ class StartMove(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     guest: str
     aim: Aim
+    path: MovePath = "coded"
     copy_disks: list[str] = []
 
 

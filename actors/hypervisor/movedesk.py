@@ -209,7 +209,7 @@ class MoveDesk:
             # Read again: an end of the job that came in between must not be undone.
             if request.job not in ledger.jobs:
                 raise JobUnknown(job=request.job)
-            return ledger.put(msgspec.structs.replace(ledger.jobs[request.job], started=True))
+            return ledger.put(msgspec.structs.replace(ledger.jobs[request.job], started=True, path=request.path))
 
         self._store.change(started)
         self._moves.start(request, self._paths(request.job))

@@ -20,6 +20,8 @@ _FLAGS = (
     | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
     | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
 )
+CONNECTIONS = 4
+"""QEMU's parallel streams of a native move; each is one of its threads at both ends, and one channel between."""
 OnEnd = Callable[[str, str, int], None]
 
 
@@ -33,6 +35,9 @@ def parameters(request: StartMove, paths: JobPaths) -> tuple[dict[str, object], 
     assert paths.ram.startswith("/")
     found: dict[str, object] = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{paths.ram}"}
     flags = _FLAGS
+    if request.path == "native":
+        flags |= libvirt.VIR_MIGRATE_PARALLEL
+        found[libvirt.VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS] = CONNECTIONS
     if request.copy_disks:
         flags |= libvirt.VIR_MIGRATE_NON_SHARED_DISK
         found[libvirt.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = list(request.copy_disks)

@@ -5,9 +5,10 @@ from actors.calls.messages import Address, Empty
 from actors.encoding.messages import CodecStats
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NodeUnknown
+from actors.hypervisor.engine.ledger import JobRecord
 from actors.hypervisor.messages import Sent
 from actors.migration.messages import RaiseTarget, TargetJob
-from actors.transport.messages import RaiseJob
+from actors.transport.messages import Carried, RaiseJob, ServiceQuery
 
 PAGE_BYTES = 4096
 _CALL_S = 2.0
@@ -21,25 +22,30 @@ class Senders:
         self._encoder = calls.on("encoder", calls.node)
         self._transport = calls.on("transport", calls.node)
 
-    async def sent(self, job: str) -> Sent:
-        """What left this node; raises what kept the encoder from answering."""
-        codec = await self._calls.call(self._encoder, "stats", CodecJob(job=job), CodecStats, _CALL_S)
+    async def sent(self, move: JobRecord) -> Sent:
+        """What left this node; raises what kept the encoder, or the transport, from answering."""
+        if move.path == "native":
+            query = ServiceQuery(tag=move.job, service=f"ram:{move.job}")
+            carried = await self._calls.call(self._transport, "carried", query, Carried, _CALL_S)
+            raw = carried.taken_bytes
+            return Sent(stream_bytes=raw, page_bytes=raw, wire_bytes=raw)
+        codec = await self._calls.call(self._encoder, "stats", CodecJob(job=move.job), CodecStats, _CALL_S)
         pages = sum(count.pages for layer, count in codec.layers.items() if layer != "zero")
         return Sent(stream_bytes=codec.stream_bytes, page_bytes=pages * PAGE_BYTES, wire_bytes=codec.wire_bytes)
 
-    async def delivered(self, job: str, guest: str, target: str) -> CodecStats:
-        """How far the target's decoder has come; raises what kept the target from answering."""
-        request = TargetJob(job=job, guest=guest, target=target)
-        return await self._calls.call(self._manager_of(target), "target_codec", request, CodecStats, _CALL_S)
+    async def delivered(self, move: JobRecord) -> CodecStats:
+        """What the target's QEMU has got; raises what kept the target from answering."""
+        request = TargetJob(job=move.job, guest=move.guest, target=move.peer, path=move.path)
+        return await self._calls.call(self._manager_of(move.peer), "target_codec", request, CodecStats, _CALL_S)
 
-    async def raise_here(self, job: str, *, raised: bool) -> None:
-        """Let what this node sends for the job go before other jobs, or no longer."""
-        await self._calls.call(self._transport, "raise_job", RaiseJob(tag=job, raised=raised), Empty, _CALL_S)
+    async def raise_here(self, move: JobRecord, *, raised: bool) -> None:
+        """Let what this node sends for the move go before others, or no longer."""
+        await self._calls.call(self._transport, "raise_job", RaiseJob(tag=move.job, raised=raised), Empty, _CALL_S)
 
-    async def raise_there(self, job: str, target: str, *, raised: bool) -> None:
+    async def raise_there(self, move: JobRecord, *, raised: bool) -> None:
         """As `raise_here`, for what the target sends: what its decoder asks for is wanted as soon."""
-        request = RaiseTarget(job=job, target=target, raised=raised)
-        await self._calls.call(self._manager_of(target), "raise_target", request, Empty, _CALL_S)
+        request = RaiseTarget(job=move.job, target=move.peer, raised=raised)
+        await self._calls.call(self._manager_of(move.peer), "raise_target", request, Empty, _CALL_S)
 
     def _manager_of(self, node: str) -> Address:
         site = self._calls.topology.site_of(node)

@@ -34,6 +34,7 @@ from actors.migration.messages import (
     SteerNodeLink,
     StoreQuery,
     TargetJob,
+    Welcome,
 )
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import TARGET_READ_S, Receiver
@@ -151,10 +152,9 @@ class MigrationManager(Service):
     # -- the target's half of a move that another site leads ------------------------------------------------------
 
     @exposed(to_peers=True)
-    async def check_target(self, caller: Caller, request: CheckTarget) -> Empty:  # noqa: ARG002
+    async def check_target(self, caller: Caller, request: CheckTarget) -> Welcome:  # noqa: ARG002
         """May this guest come to a node of this site?"""
-        await self._receiver.ours(request.target).check(request)
-        return Empty()
+        return await self._receiver.ours(request.target).check(request)
 
     @exposed(to_peers=True)
     async def receive(self, caller: Caller, request: Receive) -> Empty:

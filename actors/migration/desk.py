@@ -17,7 +17,7 @@ from actors.migration.executor import Runner, refuse_past_no_return
 from actors.migration.journal import JOURNAL_FILE, Journal
 from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, PauseChange, Progress
 from actors.migration.pause import expected_fixed_ms
-from actors.migration.preflight import Preflight
+from actors.migration.preflight import Cleared, Preflight
 from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan, Saga
@@ -174,10 +174,12 @@ class Desk:
                 if_stalled=request.if_stalled,
                 max_mbit=request.max_mbit,
                 rtt_ms=cleared.plan.rtt_ms,
-                fixed_ms=await asyncio.to_thread(self._fixed_ms, info.node, cleared.target, cleared.plan.rtt_ms),
+                fixed_ms=await asyncio.to_thread(self._fixed_ms, info.node, cleared),
                 created_at=now,
                 since=now,
                 placement_reason=cleared.placement_reason,
+                path=cleared.path.path,
+                path_reason=cleared.path.reason,
                 key=request.key,
             )
             await asyncio.to_thread(self._journal.save, job, Progress(), [])
@@ -210,10 +212,13 @@ class Desk:
             raise JobUnknown(job=change.id)
         raise TooLate(job=change.id, state=record.job.state)
 
-    def _fixed_ms(self, source: str, target: str, rtt_ms: float) -> float:
-        """What a pause between the two will take beside its pages, from the moves that the journal still has."""
+    def _fixed_ms(self, source: str, cleared: Cleared) -> float:
+        """What the pause will take beside its pages, from the like moves that the journal still has."""
         jobs = (record.job for record in self._journal.newest(HISTORY))
-        return expected_fixed_ms(rtt_ms, [job for job in jobs if (job.source, job.target) == (source, target)])
+        like = (source, cleared.target, cleared.path.path)
+        return expected_fixed_ms(
+            cleared.plan.rtt_ms, [one for one in jobs if (one.source, one.target, one.path) == like]
+        )
 
     async def _pay_debts(self, guest: str, target: str) -> None:
         """Clean up what an earlier job of the guest left at the target, before a new one begins there (V8)."""

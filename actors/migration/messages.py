@@ -3,7 +3,7 @@
 import msgspec
 
 from actors.encoding.messages import LayerCount
-from actors.hypervisor.messages import GuestSpec, GuestXml, NodeFacts
+from actors.hypervisor.messages import GuestSpec, GuestXml, MovePath, NodeFacts
 from actors.migration.pause import Pause
 from actors.migration.states import IfStalled
 from actors.transport.messages import HistoryQuery, LinkState, SteerLink
@@ -50,7 +50,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """One move. `state` is a value of `actors.migration.engine.State`; `message` says what would help a stalled one."""
+    """One move. `state` is a value of `actors.migration.engine.State`; `message` says what would help a stalled one.
+
+    `path`: how its memory crosses, coded or native, and why so.
+    """
 
     id: str
     guest: str
@@ -70,6 +73,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     next_step: str = ""
     placement_reason: str = ""
+    path: MovePath = "coded"
+    path_reason: str = ""
     progress: Progress = Progress()
 
 
@@ -165,6 +170,12 @@ class CheckTarget(msgspec.Struct, frozen=True, kw_only=True):
     guest: GuestXml
 
 
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """It may, by these paths. A target of an older version says nothing of them."""
+
+    paths: tuple[str, ...] = ("coded",)
+
+
 class StoreQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Look after the content store of `node`: see `StoreChange`."""
 
@@ -180,6 +191,7 @@ class Receive(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     target: str
     guest: GuestXml
+    path: MovePath = "coded"
 
 
 class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +200,7 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     guest: str
     target: str
+    path: MovePath = "coded"
 
 
 class RaiseTarget(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import msgspec
 from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
 from actors.hypervisor.messages import GuestInfo
 from actors.migration.messages import CheckTarget, MoveRequest
+from actors.migration.paths import Choice, choose
 from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan
@@ -22,6 +23,7 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
 
     target: str
     plan: Plan
+    path: Choice
     placement_reason: str = ""
 
 
@@ -54,12 +56,13 @@ class Preflight:
         if target == info.node:
             raise SameNode(guest=info.name, node=target)
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
-        await self._remotes.transport(info.node).connect(target)
-        await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
+        link = await self._remotes.transport(info.node).connect(target)
+        welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
+        path = choose(link, welcome.paths)
         streams, link_bytes_per_s = await self._link(info.node, target)
         rtt_ms = await self._rtt_ms(info.node, target)
         plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s, rtt_ms=rtt_ms)
-        return Cleared(target=target, plan=plan, placement_reason=reason)
+        return Cleared(target=target, plan=plan, path=path, placement_reason=reason)
 
     async def choose(self, info: GuestInfo, *, exclude: list[str], everywhere: bool, site: str = "") -> Placed:
         """Let placement choose a node for the guest.

@@ -38,7 +38,9 @@ class Meter:
         """Take new figures (None: not to be had this time); the answer is the progress at Unix time `at`."""
         if codec is not None:
             # Pages that the layers settled are guest memory; the stream's own bytes count a zero page as nine.
-            guest_bytes = sum(layer.pages for layer in codec.layers.values()) * PAGE_BYTES
+            # Where there are no layers, what QEMU writes is what crosses.
+            pages = sum(layer.pages for layer in codec.layers.values())
+            guest_bytes = pages * PAGE_BYTES if codec.layers else codec.stream_bytes
             self._marks.append(_Mark(at, codec.wire_bytes, guest_bytes))
             while self._marks[0].at < at - WINDOW_S:
                 self._marks.popleft()
@@ -46,7 +48,7 @@ class Meter:
                 self._last,
                 stream_bytes=codec.stream_bytes,
                 wire_bytes=codec.wire_bytes,
-                round=codec.round,
+                round=codec.round if codec.layers or status is None else max(self._last.round, status.iteration),
                 layers=codec.layers,
                 rate_bytes_per_s=self._rate(at),
             )

@@ -12,7 +12,8 @@ from actors.calls.messages import Empty
 from actors.encoding.messages import CodecStats, OpenDecoder
 from actors.errors import NodeUnknown, NovaCronError
 from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
-from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob
+from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob, Welcome
+from actors.migration.paths import PATHS, arrived
 from actors.migration.remotes import Remotes, all_of
 from actors.transport.messages import Expose
 
@@ -23,7 +24,7 @@ TARGET_READ_S = 3.5
 class Target(Protocol):
     """What can be asked of the target's half; each method raises what went wrong there."""
 
-    async def check(self, request: CheckTarget) -> None: ...
+    async def check(self, request: CheckTarget) -> Welcome: ...
     async def receive(self, request: Receive) -> None: ...
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus: ...
     async def end(self, request: EndTarget) -> None: ...
@@ -70,12 +71,13 @@ class Here:
         self._remotes = remotes
         self._prepare_s = prepare_s
 
-    async def check(self, request: CheckTarget) -> None:
+    async def check(self, request: CheckTarget) -> Welcome:
         """Raises what speaks against the guest's coming."""
         await self._remotes.agent(request.target).check_incoming(request.guest)
+        return Welcome(paths=PATHS)
 
     async def receive(self, request: Receive) -> None:
-        """Prepare the agent, open the decoder, and let the source reach the job's three sockets.
+        """Prepare the agent, open the decoder if the path has one, and let the source reach the job's three sockets.
 
         Which files the decoder may use is read from the guest's own description: a disk that the guest would get to
         read here anyway.
@@ -83,11 +85,13 @@ class Here:
         node, guest = request.target, request.guest
         prepare = PrepareIncoming(job=request.job, source=request.source, info=guest.info, xml=guest.xml)
         paths = await self._remotes.agent(node).prepare_incoming(prepare, self._prepare_s)
-        files = [disk.path for disk in guest.info.disks if disk.read_only]
-        opening = OpenDecoder(job=request.job, wire_path=paths.wire, qemu_path=paths.ram, files=files)
-        await self._remotes.decoder(node).decode(opening)
+        if request.path == "coded":
+            files = [disk.path for disk in guest.info.disks if disk.read_only]
+            opening = OpenDecoder(job=request.job, wire_path=paths.wire, qemu_path=paths.ram, files=files)
+            await self._remotes.decoder(node).decode(opening)
+        memory = paths.wire if request.path == "coded" else paths.ram
         transport = self._remotes.transport(node)
-        for service, path in (("ram", paths.wire), ("libvirt", paths.libvirtd), ("nbd", paths.nbd)):
+        for service, path in (("ram", memory), ("libvirt", paths.libvirtd), ("nbd", paths.nbd)):
             name = f"{service}:{request.job}"
             exposed = Expose(tag=request.job, service=name, connect_path=path, peer=request.source)
             await transport.expose(exposed)
@@ -105,7 +109,9 @@ class Here:
         return msgspec.structs.replace(status, delivered_at=codec.last_at)
 
     async def codec(self, request: TargetJob) -> CodecStats:
-        """The decoder's account."""
+        """The decoder's account, or what stands for one."""
+        if request.path == "native":
+            return arrived(request.job, await self._remotes.transport(request.target).carried(request.job))
         return await self._remotes.decoder(request.target).stats(request.job)
 
     async def raise_job(self, request: RaiseTarget) -> None:
@@ -131,9 +137,9 @@ class Elsewhere:
         self._site = site
         self._prepare_s = prepare_s
 
-    async def check(self, request: CheckTarget) -> None:
+    async def check(self, request: CheckTarget) -> Welcome:
         """See `Here`."""
-        await self._remotes.manager(self._site, "check_target", request, Empty)
+        return await self._remotes.manager(self._site, "check_target", request, Welcome)
 
     async def receive(self, request: Receive) -> None:
         """See `Here`."""

@@ -31,6 +31,7 @@ from actors.hypervisor.messages import (
 from actors.placement.messages import Place, Placed
 from actors.prediction.messages import Forecast, ForecastQuery, Observe
 from actors.transport.messages import (
+    Carried,
     Connect,
     Expose,
     Forward,
@@ -40,6 +41,7 @@ from actors.transport.messages import (
     LinkState,
     LinkStates,
     RaiseJob,
+    ServiceQuery,
     SteerLink,
     Tag,
 )
@@ -135,9 +137,9 @@ class TransportOf:
     def __init__(self, calls: Calls, node: str, deadline_s: float) -> None:
         self._calls, self._to, self._deadline_s = calls, calls.on("transport", node), deadline_s
 
-    async def connect(self, peer: str, streams: int = 0) -> None:
-        """Have a live session; raises LinkDown with the reason when there can't be one."""
-        await self._call("connect", Connect(peer=peer, streams=streams), LinkState)
+    async def connect(self, peer: str, streams: int = 0) -> LinkState:
+        """Have a live session and see how it stands; raises LinkDown with the reason when there can't be one."""
+        return await self._call("connect", Connect(peer=peer, streams=streams), LinkState)
 
     async def forward(self, request: Forward) -> None:
         """Listen here for a channel to a peer's service."""
@@ -158,6 +160,10 @@ class TransportOf:
     async def history(self, request: HistoryQuery) -> LinkPeriods:
         """What a link measured."""
         return await self._call("history", request, LinkPeriods)
+
+    async def carried(self, job: str) -> Carried:
+        """How much of a job's memory crossed the node's sockets."""
+        return await self._call("carried", ServiceQuery(tag=job, service=f"ram:{job}"), Carried)
 
     async def raise_job(self, tag: str, *, raised: bool) -> None:
         """Let what this node sends for a job go before other jobs, while its guest stands still; or no longer."""

@@ -21,6 +21,7 @@ from actors.hypervisor.messages import (
 )
 from actors.migration.events import Do, Reading
 from actors.migration.messages import EndTarget, Receive, TargetJob
+from actors.migration.paths import departed
 from actors.migration.receiver import Target
 from actors.migration.remotes import Remotes, all_of
 from actors.migration.states import Job, State, Step
@@ -77,7 +78,7 @@ class Saga:
                 self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
             case Step.RECEIVE:
                 guest = self._planned().guest
-                receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest)
+                receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest, path=job.path)
                 await self._target.receive(receive)
             case Step.WIRE:
                 await self._wire(job)
@@ -113,7 +114,7 @@ class Saga:
             here = source.status
             copying = here is not None and here.outcome == "running" and not here.stopped_at
             ask = not (job.state is State.PERFORM and copying)
-            there = TargetJob(job=job.id, guest=job.guest, target=job.target)
+            there = TargetJob(job=job.id, guest=job.guest, target=job.target, path=job.path)
             target = await _reading(self._target.status(there, READ_S)) if ask else None
             return Sight(source=source, target=target, codec=await codec)
         finally:
@@ -126,7 +127,8 @@ class Saga:
         assert here is not None, "frozen before it is wired"
         transport = self._remotes.transport(job.source)
         await transport.connect(job.target, plan.streams)
-        lines = (("ram", here.wire, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", here.nbd, _DISKS))
+        memory = here.wire if job.path == "coded" else here.ram
+        lines = (("ram", memory, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", here.nbd, _DISKS))
         for service, path, priority in lines:
             name = f"{service}:{job.id}"
             forward = Forward(
@@ -138,18 +140,19 @@ class Saga:
                 job_bytes_per_s=round(job.max_mbit * 125_000),
             )
             await transport.forward(forward)
-        opening = OpenEncoder(
-            job=job.id,
-            qemu_path=here.ram,
-            wire_path=here.wire,
-            link_bytes_per_s=plan.link_bytes_per_s,
-        )
-        await self._remotes.encoder(job.source).encode(opening)
+        if job.path == "coded":
+            opening = OpenEncoder(
+                job=job.id,
+                qemu_path=here.ram,
+                wire_path=here.wire,
+                link_bytes_per_s=plan.link_bytes_per_s,
+            )
+            await self._remotes.encoder(job.source).encode(opening)
 
     def _start(self, job: Job) -> StartMove:
         disks = [disk.target for disk in self._planned().guest.info.disks if disk.moves]
         aim = _aim(job, self._planned().link_bytes_per_s)
-        return StartMove(job=job.id, guest=job.guest, aim=aim, copy_disks=disks)
+        return StartMove(job=job.id, guest=job.guest, aim=aim, path=job.path, copy_disks=disks)
 
     def _planned(self) -> Plan:
         assert self._plan is not None, "only a job of this manager's own gets this far"
@@ -188,6 +191,8 @@ class Saga:
         if job.state not in {State.PERFORM, State.SWITCHOVER, State.FINISH}:
             return None
         try:
+            if job.path == "native":
+                return departed(job.id, await self._remotes.transport(job.source).carried(job.id))
             return await self._remotes.encoder(job.source).stats(job.id)
         except NovaCronError:
             # Without its figures the bar stands still; if it is gone for good, libvirt says so.

@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from actors.hypervisor.messages import MovePath
+
 IfStalled = Literal["wait", "cancel"]
 
 
@@ -95,6 +97,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `predicted_pause_ms`: when QEMU was last allowed to stop the guest. `pages_at`, `sent_at`: when the source handed
     the last pages and the last byte to the wire; `delivered_at`, `loaded_at`: when the target's QEMU got the last byte
     and had loaded all; 0 before. `stalled`: it gets nowhere as things are; `if_stalled`: what is to be done then.
+    `path`: how guest memory crosses, chosen once, for the reason `path_reason`.
     """
 
     id: str
@@ -126,6 +129,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error_fields: dict[str, str | int | float] = {}
     note: str = ""
     placement_reason: str = ""
+    path: MovePath = "coded"
+    path_reason: str = ""
     max_mbit: float = 0.0
     key: str = ""
 

@@ -36,5 +36,7 @@ def view(job: Job, progress: Progress) -> JobView:
         message=message,
         next_step=error.next_step if error else "",
         placement_reason=job.placement_reason,
+        path=job.path,
+        path_reason=job.path_reason,
         progress=progress,
     )

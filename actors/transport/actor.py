@@ -15,6 +15,7 @@ from actors.transport.calls import Dispatch
 from actors.transport.credentials import Credentials
 from actors.transport.hub import Hub
 from actors.transport.messages import (
+    Carried,
     Connect,
     Expose,
     Forward,
@@ -26,6 +27,7 @@ from actors.transport.messages import (
     PeerAnswer,
     PeerCall,
     RaiseJob,
+    ServiceQuery,
     SteerLink,
     Tag,
 )
@@ -111,6 +113,11 @@ class TransportStreams(Service):
         """End what carries the tag; repeating it is harmless."""
         self._hub.close(request.tag)
         return Empty()
+
+    @exposed()
+    async def carried(self, caller: Caller, request: ServiceQuery) -> Carried:  # noqa: ARG002
+        """How much crossed this node's sockets for a service; nothing for one that is not known."""
+        return self._hub.forwards.carried(request.tag, request.service)
 
     @exposed()
     async def links(self, caller: Caller, request: LinksQuery) -> LinkStates:  # noqa: ARG002

@@ -10,18 +10,48 @@ import contextlib
 import select
 import socket
 import stat
+import time
 from pathlib import Path
 
 import structlog
 
 from actors.errors import BadRequest
 from actors.transport.channel_stream import ByteStream, ChannelReset
+from actors.transport.messages import Carried
 from actors.transport.sockets import reason_of
 
 log = structlog.get_logger()
 CONNECT_S = 5.0
 _LOCAL_BYTES = 1 << 20
 """What the kernel holds for a local reader: as much as it takes until a busy machine runs it again."""
+
+
+class Count:
+    """What crossed local sockets, of all the connections that share it."""
+
+    def __init__(self) -> None:
+        self._taken_bytes, self._taken_at = 0, 0.0
+        self._given_bytes, self._given_at = 0, 0.0
+
+    @property
+    def carried(self) -> Carried:
+        """So far."""
+        return Carried(
+            taken_bytes=self._taken_bytes,
+            taken_at=self._taken_at,
+            given_bytes=self._given_bytes,
+            given_at=self._given_at,
+        )
+
+    def took(self, count_bytes: int) -> None:
+        """So much more went from a local socket into a channel."""
+        self._taken_bytes += count_bytes
+        self._taken_at = time.time()
+
+    def gave(self, count_bytes: int) -> None:
+        """So much more went from a channel into a local socket."""
+        self._given_bytes += count_bytes
+        self._given_at = time.time()
 
 
 def listen_unix(path: str) -> socket.socket:
@@ -65,14 +95,14 @@ async def connect_unix(path: str) -> socket.socket:
     return connection
 
 
-async def join(local: socket.socket, stream: ByteStream, chunk_bytes: int) -> None:
+async def join(local: socket.socket, stream: ByteStream, chunk_bytes: int, count: Count) -> None:
     """Carry bytes both ways until both have ended or one fails; then `local` is closed and the channel over.
 
     Reads at most `chunk_bytes` at a time, and only what the channel takes: nothing is buffered here.
     """
     local.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_BYTES)
-    outbound = asyncio.create_task(_outbound(local, stream, chunk_bytes))
-    inbound = asyncio.create_task(_inbound(local, stream))
+    outbound = asyncio.create_task(_outbound(local, stream, chunk_bytes, count))
+    inbound = asyncio.create_task(_inbound(local, stream, count))
     try:
         await asyncio.gather(outbound, inbound)
     except ChannelReset as reset:
@@ -90,7 +120,7 @@ async def join(local: socket.socket, stream: ByteStream, chunk_bytes: int) -> No
         local.close()
 
 
-async def _outbound(local: socket.socket, stream: ByteStream, chunk_bytes: int) -> None:
+async def _outbound(local: socket.socket, stream: ByteStream, chunk_bytes: int, count: Count) -> None:
     loop = asyncio.get_running_loop()
     while True:
         try:
@@ -102,9 +132,10 @@ async def _outbound(local: socket.socket, stream: ByteStream, chunk_bytes: int) 
             stream.end(closed=_hung_up(local))
             return
         await stream.send(data)
+        count.took(len(data))
 
 
-async def _inbound(local: socket.socket, stream: ByteStream) -> None:
+async def _inbound(local: socket.socket, stream: ByteStream, count: Count) -> None:
     loop = asyncio.get_running_loop()
     discarding = False
     while data := await stream.receive():
@@ -112,6 +143,7 @@ async def _inbound(local: socket.socket, stream: ByteStream) -> None:
             continue
         try:
             await loop.sock_sendall(local, data)
+            count.gave(len(data))
         except (BrokenPipeError, ConnectionResetError):
             # Nobody reads here any more, but what was written before must still reach the far end: the outbound half
             # finds the end and tells it. A reset now would destroy the tail of a stream that ended well.

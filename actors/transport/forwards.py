@@ -11,8 +11,8 @@ import structlog
 
 from actors.errors import BadRequest, Conflict, NovaCronError
 from actors.transport.channel_stream import ChannelStream
-from actors.transport.forward import connect_unix, join, listen_unix
-from actors.transport.messages import Expose, Forward
+from actors.transport.forward import Count, connect_unix, join, listen_unix
+from actors.transport.messages import Carried, Expose, Forward
 from actors.transport.peer_session import PeerSession
 from actors.transport.schedule import PRIORITIES
 from actors.transport.sockets import accept_all
@@ -41,6 +41,7 @@ class Forwards:
         self._listening: dict[str, _Listening] = {}
         self._exposed: dict[tuple[str, str], Expose] = {}
         self._joined: dict[asyncio.Task[None], str] = {}
+        self._counts: dict[tuple[str, str], Count] = {}
 
     def forward(self, order: Forward) -> None:
         """Listen for `order`; the same order again changes nothing.
@@ -75,6 +76,11 @@ class Forwards:
             raise Conflict(detail=f"{order.service} is already exposed at {existing.connect_path}")
         self._exposed[order.peer, order.service] = order
 
+    def carried(self, tag: str, service: str) -> Carried:
+        """What crossed the local sockets of `service`, of those that carry `tag`."""
+        count = self._counts.get((tag, service))
+        return count.carried if count is not None else Carried()
+
     def close(self, tag: str) -> None:
         """End everything that carries `tag`; nothing left of it is no error."""
         for path, entry in list(self._listening.items()):
@@ -82,6 +88,7 @@ class Forwards:
                 del self._listening[path]
                 self._stop(entry)
         self._exposed = {key: order for key, order in self._exposed.items() if order.tag != tag}
+        self._counts = {key: count for key, count in self._counts.items() if key[0] != tag}
         for task, owner in list(self._joined.items()):
             if owner == tag:
                 task.cancel()
@@ -126,7 +133,7 @@ class Forwards:
         except asyncio.CancelledError:
             local.close()
             raise
-        await self._join(local, session, stream)
+        await self._join(local, session, stream, order)
 
     async def _connect(self, order: Expose, session: PeerSession, stream: ChannelStream) -> None:
         try:
@@ -142,11 +149,13 @@ class Forwards:
             stream.reset("closed")
             session.forget(stream)
             raise
-        await self._join(local, session, stream)
+        await self._join(local, session, stream, order)
 
-    @staticmethod
-    async def _join(local: socket.socket, session: PeerSession, stream: ChannelStream) -> None:
+    async def _join(
+        self, local: socket.socket, session: PeerSession, stream: ChannelStream, order: Forward | Expose
+    ) -> None:
+        count = self._counts.setdefault((order.tag, order.service), Count())
         try:
-            await join(local, stream, session.chunk_bytes)
+            await join(local, stream, session.chunk_bytes, count)
         finally:
             session.forget(stream)

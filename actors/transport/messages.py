@@ -37,6 +37,25 @@ class Tag(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
 
 
+class ServiceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """The service of that name that carries the tag."""
+
+    tag: str
+    service: str
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """What crossed this node's local sockets for one service, in bytes, and when the last did (Unix time, 0: none).
+
+    `taken`: from the local socket into a channel; `given`: out of one.
+    """
+
+    taken_bytes: int = 0
+    taken_at: float = 0.0
+    given_bytes: int = 0
+    given_at: float = 0.0
+
+
 class Connect(msgspec.Struct, frozen=True, kw_only=True):
     """Have a live session to `peer` with `streams` TLS connections (0: leave the number as it is)."""
 

@@ -153,7 +153,7 @@ def display() -> Display:
 def summary(job: "JobView") -> None:
     """How the move is, or how it ended."""
     progress = job.progress
-    saved = f", {progress.stream_bytes / progress.wire_bytes:.1f} times less" if progress.wire_bytes else ""
+    saved = f", {progress.stream_bytes / progress.wire_bytes:.1f} times less" if progress.layers else ""
     fields(
         [
             ("migration", job.id),
@@ -161,6 +161,7 @@ def summary(job: "JobView") -> None:
             ("state", f"{job.state} ({phase(job)})"),
             ("owner", job.owner),
             ("chosen because", job.placement_reason),
+            ("path", f"{job.path}: {job.path_reason}" if job.path_reason else job.path),
             ("total time", seconds(job.total_s) if job.total_s >= 0 else ""),
             ("pause", pause(job)),
             ("sent", f"{size(progress.wire_bytes)} for {size(progress.stream_bytes)} of guest{saved}"),

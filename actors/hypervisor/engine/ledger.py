@@ -4,12 +4,15 @@ from typing import Literal, Self
 
 import msgspec
 
+from actors.hypervisor.messages import MovePath
+
 Role = Literal["incoming", "outgoing"]
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One job on this node.
 
+    `path`: of an outgoing one, once it was started.
     `made`: files and folders that this job made here, in order. `started`: libvirt was asked to move. `was_running`:
     the guest ran when it was frozen. `reason`/`libvirt_code`: libvirt's last word. `stopped_at`/`resumed_at`: Unix
     seconds of QEMU's STOP and RESUME since then, `loaded_at` of its migration's completion (0: not seen).
@@ -24,6 +27,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     made: list[str] = []
     started: bool = False
     was_running: bool = False
+    path: MovePath = "coded"
     reason: str = ""
     libvirt_code: int = 0
     stopped_at: float = 0.0

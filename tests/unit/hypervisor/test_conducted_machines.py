@@ -17,6 +17,7 @@ from actors.encoding.messages import CodecStats
 from actors.encoding.pump import Patience
 from actors.hypervisor import qmp
 from actors.hypervisor.conductor import Conductors
+from actors.hypervisor.engine.ledger import JobRecord
 from actors.hypervisor.engine.switchover import FLOOR, Limit
 from actors.hypervisor.messages import Aim, Sent
 from actors.hypervisor.threads import Threads
@@ -25,6 +26,7 @@ from tests.unit.encoding.machines import Monitor, Recipe, machine
 PATIENCE = Patience(peer_s=30, connect_s=30, stall_s=30, end_s=10)
 RECIPE = Recipe()
 SLOW_BYTES_PER_S = 65536
+MOVE = JobRecord(job="m-1", guest="web", role="outgoing", peer="paris-1")
 
 
 class Node:
@@ -44,12 +46,12 @@ class Node:
     def domain(self, _: str, what: Callable[[Any], Any]) -> Any:
         return what(self)
 
-    async def sent(self, _: str) -> Sent:
+    async def sent(self, _: JobRecord) -> Sent:
         stats = self.encoder.stats()
         pages = sum(count.pages for layer, count in stats.layers.items() if layer != "zero")
         return Sent(stream_bytes=stats.stream_bytes, page_bytes=pages * 4096, wire_bytes=stats.wire_bytes)
 
-    async def delivered(self, *_: str) -> CodecStats:
+    async def delivered(self, _: JobRecord) -> CodecStats:
         return self.decoder.stats()
 
     def limit(self) -> tuple[int, int]:
@@ -75,7 +77,7 @@ async def test_it_arrives_and_was_never_let_go_before(tmp_path: Path, monkeypatc
         qmp.set_limit(node, FLOOR)
         assert node.limit() == (FLOOR.downtime_ms, FLOOR.bandwidth_bytes_per_s)
         conductors = Conductors(node, Threads(), node)  # type: ignore[arg-type]  # the parts that are used
-        conductors.steer("m-1", "web", "paris-1", Aim(pause_ms=300, fixed_ms=50, link_bytes_per_s=50e6, rtt_ms=1))
+        conductors.steer(MOVE, Aim(pause_ms=300, fixed_ms=50, link_bytes_per_s=50e6, rtt_ms=1))
         # So slow that it can't be over before the conductor has looked at it once.
         await asyncio.to_thread(node.command, "migrate-set-parameters", {"max-bandwidth": SLOW_BYTES_PER_S})
         await asyncio.to_thread(node.command, "migrate", {"uri": f"unix:{ram}"})  # type: ignore[dict-item]

@@ -11,11 +11,13 @@ from actors.encoding.messages import CodecStats
 from actors.errors import HypervisorFailed, LinkDown, NotFound
 from actors.hypervisor import conductor, qmp
 from actors.hypervisor.conductor import Conductors
+from actors.hypervisor.engine.ledger import JobRecord
 from actors.hypervisor.engine.switchover import FLOOR, Limit
 from actors.hypervisor.messages import Aim, Sent
 from actors.hypervisor.threads import Threads
 from tests.unit.hypervisor.saw_tooth import MIB
 
+MOVE = JobRecord(job="m-1", guest="web", role="outgoing", peer="paris-1")
 AIM = Aim(pause_ms=300, fixed_ms=100, link_bytes_per_s=1e6)
 LAST = qmp.RamLeft(remaining=1000, dirty_sync_count=2)
 
@@ -41,22 +43,22 @@ class World:
             raise self.fault
         return what(self)
 
-    async def sent(self, job: str) -> Sent:
-        assert job == "m-1"
+    async def sent(self, move: JobRecord) -> Sent:
+        assert move is MOVE
         return Sent(stream_bytes=10 * MIB, page_bytes=10 * MIB, wire_bytes=MIB)
 
-    async def delivered(self, job: str, guest: str, target: str) -> CodecStats:
-        assert (job, guest, target) == ("m-1", "web", "paris-1")
+    async def delivered(self, move: JobRecord) -> CodecStats:
+        assert move is MOVE
         if self.word_fault is not None:
             raise self.word_fault
-        return CodecStats(job=job, state="running", stream_bytes=self.got, wire_bytes=self.got // 10)
+        return CodecStats(job=move.job, state="running", stream_bytes=self.got, wire_bytes=self.got // 10)
 
-    async def raise_here(self, job: str, *, raised: bool) -> None:
-        assert job == "m-1"
+    async def raise_here(self, move: JobRecord, *, raised: bool) -> None:
+        assert move is MOVE
         self.here.append(raised)
 
-    async def raise_there(self, job: str, target: str, *, raised: bool) -> None:
-        assert (job, target) == ("m-1", "paris-1")
+    async def raise_there(self, move: JobRecord, *, raised: bool) -> None:
+        assert move is MOVE
         self.there.append(raised)
         await self.link.wait()
         if self.raise_fault is not None:
@@ -78,7 +80,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 async def conducted(world: World, until: Callable[[], bool]) -> Conductors:
     conductors = Conductors(world, Threads(), world)  # type: ignore[arg-type]  # the parts that are used
-    conductors.steer("m-1", "web", "paris-1", AIM)
+    conductors.steer(MOVE, AIM)
     await true(until)
     return conductors
 

@@ -44,6 +44,7 @@ from actors.migration.actor import MigrationManager
 from actors.placement.actor import PlacementPolicy
 from actors.prediction.actor import BandwidthPredictor
 from actors.transport.messages import (
+    Carried,
     Connect,
     Expose,
     Forward,
@@ -52,6 +53,7 @@ from actors.transport.messages import (
     LinkState,
     LinkStates,
     RaiseJob,
+    ServiceQuery,
     Tag,
 )
 
@@ -130,6 +132,7 @@ class FakeAgent(Service):
         self.ended: set[str] = set()
         self.peers: dict[str, str] = {}
         self.aims: list[Aim] = []
+        self.paths: list[str] = []
         self.arrival = MoveStatus(outcome="succeeded", guest_state="running", resumed_at=1000.15)
         self.hold = False
         self.fail: str = ""
@@ -215,6 +218,7 @@ class FakeAgent(Service):
     async def start_move(self, caller: Caller, request: StartMove) -> Empty:
         self._fail("start_move")
         self.aims.append(request.aim)
+        self.paths.append(request.path)
         self.moves[request.job] = MoveStatus(
             outcome="running", guest_state="running", memory_total=1000, memory_remaining=1000
         )
@@ -303,6 +307,8 @@ class FakeTransport(Service):
         self.samples: list[LinkSample] = []
         self.streams = 0
         self.raised: set[str] = set()
+        self.mode, self.forced = "hybrid", False
+        self.crossed: dict[str, Carried] = {}
 
     @exposed()
     async def connect(self, caller: Caller, request: Connect) -> LinkState:
@@ -327,6 +333,10 @@ class FakeTransport(Service):
         return Empty()
 
     @exposed()
+    async def carried(self, caller: Caller, request: ServiceQuery) -> Carried:
+        return self.crossed.get(request.service, Carried())
+
+    @exposed()
     async def raise_job(self, caller: Caller, request: RaiseJob) -> Empty:
         (self.raised.add if request.raised else self.raised.discard)(request.tag)
         return Empty()
@@ -348,6 +358,8 @@ class FakeTransport(Service):
             reconnects=0,
             refused_peers=0,
             samples=samples,
+            mode=self.mode,
+            mode_forced=self.forced,
         )
 
 

@@ -1,5 +1,6 @@
 """Progress and ETA."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,17 @@ def test_the_interval_surrounds_the_estimate(moves, mean, low, high):
             assert progress.eta_low_s <= progress.eta_s <= progress.eta_high_s
         else:
             assert (progress.eta_low_s, progress.eta_high_s) == (-1, -1)
+
+
+def native(stream_bytes):
+    return CodecStats(job="m", state="running", stream_bytes=stream_bytes, wire_bytes=stream_bytes)
+
+
+def test_without_layers_memory_crosses_as_it_is():
+    meter = Meter()
+    at_work = msgspec.structs.replace(status(512 * MIB), iteration=2)
+    progress = meter.take(0, at_work, native(64 * MIB), forecast(64 * MIB))
+    assert progress.eta_s == pytest.approx(8)
+    assert (progress.round, progress.layers) == (2, {})
+    # Once its job is over libvirt counts no rounds any more.
+    assert meter.take(1, status(0), native(80 * MIB), None).round == 2

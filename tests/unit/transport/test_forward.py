@@ -5,6 +5,7 @@ import os
 import random
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from actors.errors import BadRequest, Conflict, NodeUnknown
 from actors.transport.hub import Hub
-from actors.transport.messages import Expose, Forward
+from actors.transport.messages import Carried, Expose, Forward
 from tests.unit.transport.nodes import Lab, running, session_of, until
 
 
@@ -72,6 +73,28 @@ async def test_bytes_cross_both_ways_and_a_half_close_is_passed_on(lab: Lab) -> 
         far_writer.write(answer)
         far_writer.close()
         assert await ended(reader) == answer
+
+
+async def test_what_crosses_the_sockets_of_a_job_is_counted_until_it_is_closed(lab: Lab) -> None:
+    async with forwarded(lab) as (a, b, forward, far):
+        before = time.time()
+        for _ in range(2):  # connections of one service are counted together
+            reader, writer = await asyncio.open_unix_connection(forward.listen_path)
+            writer.write(bytes(100_000))
+            writer.write_eof()
+            far_reader, far_writer = await far.accept()
+            assert len(await ended(far_reader)) == 100_000
+            far_writer.write(bytes(3))
+            far_writer.close()
+            assert len(await ended(reader)) == 3
+        here, there = (hub.forwards.carried("job-1", "ram:job-1") for hub in (a, b))
+        assert (here.taken_bytes, here.given_bytes) == (200_000, 6)
+        assert (there.taken_bytes, there.given_bytes) == (6, 200_000)
+        assert before <= here.taken_at <= time.time()
+        assert before <= there.given_at <= time.time()
+        assert a.forwards.carried("job-1", "nbd:job-1") == Carried()
+        a.close("job-1")
+        assert a.forwards.carried("job-1", "ram:job-1") == Carried()
 
 
 async def test_the_last_bytes_of_a_closed_socket_still_arrive(lab: Lab) -> None:

@@ -1,0 +1,95 @@
+"""Which path a move takes, and a native move through the manager."""
+
+import msgspec
+import pytest
+
+from actors.migration.messages import TargetJob, Welcome
+from actors.migration.paths import PATHS, arrived, choose, departed
+from actors.transport.messages import Carried, LinkState
+from tests.unit.migration.site import disk
+from tests.unit.migration.test_manager_moves import in_state, settled, submit, watch
+
+
+def link(mode, *, forced=False):
+    return LinkState(
+        node="a1", peer="b1", site="left", peer_site="right", state="up", streams=4, resent_bytes=0, reconnects=0,
+        refused_peers=0, mode=mode, mode_forced=forced,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "forced", "offered", "path", "reason"),
+    [
+        ("datacenter", True, PATHS, "native", "datacenter, forced"),
+        ("datacenter", False, PATHS, "native", "datacenter, measured"),
+        ("hybrid", False, PATHS, "coded", "hybrid, measured"),
+        ("internet", True, PATHS, "coded", "internet, forced"),
+        ("datacenter", True, ("coded",), "coded", "too old"),
+    ],
+)
+def test_only_a_datacenter_link_leaves_the_codec_out(mode, forced, offered, path, reason):
+    choice = choose(link(mode, forced=forced), offered)
+    assert choice.path == path
+    assert reason in choice.reason
+
+
+def test_what_an_older_target_answers_offers_the_codec_alone():
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode({}), type=Welcome).paths == ("coded",)
+
+
+def test_each_end_has_its_own_account():
+    carried = Carried(taken_bytes=7, taken_at=1.0, given_bytes=5, given_at=2.0)
+    here, there = departed("m", carried), arrived("m", carried)
+    assert (here.stream_bytes, here.wire_bytes, here.pages_at, here.last_at, here.layers) == (7, 7, 1.0, 1.0, {})
+    assert (there.stream_bytes, there.wire_bytes, there.last_at) == (5, 5, 2.0)
+
+
+def datacenter(cluster):
+    transport = cluster.service("transport", "a1")
+    transport.mode, transport.forced = "datacenter", True
+
+
+async def test_a_native_move_has_no_codec_in_between(cluster):
+    datacenter(cluster)
+    cluster.agent("a1").hold = True
+    cluster.agent("a1").put("web", disks=[disk("vda", moves=True)])
+    job = await submit(cluster)
+    assert (job.path, job.path_reason) == ("native", "the link to b1 is in mode datacenter, forced")
+    await settled(cluster, lambda: "start_move" in cluster.world.methods("agent", "a1"))
+    here, there = cluster.service("transport", "a1").open[job.id], cluster.service("transport", "b1").open[job.id]
+    assert {f.service: f.listen_path for f in here}[f"ram:{job.id}"] == f"/run/a1/{job.id}/ram"
+    assert {e.service: e.connect_path for e in there}[f"ram:{job.id}"] == f"/run/b1/{job.id}/ram"
+    assert cluster.agent("a1").paths == ["native"]
+    for kind, node in (("encoder", "a1"), ("decoder", "b1")):
+        assert "open" not in cluster.world.methods(kind, node)
+
+
+async def test_a_native_move_is_counted_and_its_pause_accounted_for(cluster):
+    datacenter(cluster)
+    there = cluster.agent("b1")
+    there.arrival = msgspec.structs.replace(there.arrival, loaded_at=1000.12)
+    cluster.agent("a1").hold = True
+    job = await submit(cluster)
+    cluster.service("transport", "a1").crossed[f"ram:{job.id}"] = Carried(taken_bytes=9000, taken_at=1000.05)
+    cluster.service("transport", "b1").crossed[f"ram:{job.id}"] = Carried(given_bytes=9000, given_at=1000.10)
+    await watch(cluster, job.id, in_state("perform"))
+    cluster.agent("a1").hold = False
+    done = (await watch(cluster, job.id))[-1].job
+    assert (done.state, done.path) == ("completed", "native")
+    assert (done.progress.stream_bytes, done.progress.wire_bytes, done.progress.layers) == (9000, 9000, {})
+    assert done.pause.last_pages_ms == pytest.approx(100)
+    assert done.pause.device_state_ms == pytest.approx(20)
+
+
+async def test_a_target_that_offers_no_native_path_gets_a_coded_move(cluster, monkeypatch):
+    monkeypatch.setattr("actors.migration.receiver.PATHS", ("coded",))
+    datacenter(cluster)
+    done = (await watch(cluster, (await submit(cluster)).id))[-1].job
+    assert (done.state, done.path) == ("completed", "coded")
+    assert "too old" in done.path_reason
+
+
+def test_what_names_no_path_is_coded():
+    """As a site of an older version asks."""
+    asked = msgspec.msgpack.encode({"job": "m", "guest": "web", "target": "b1"})
+    assert msgspec.msgpack.decode(asked, type=TargetJob).path == "coded"
