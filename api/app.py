@@ -14,6 +14,7 @@ from api import problems
 from api.backend import Backend
 from api.edge import Edge
 from api.metrics import Metered, Metrics
+from api.models import LinkSwitchView
 from api.move_models import MigrationEvent
 from api.problems import MAX_BODY_BYTES, Problem
 from api.routes import cluster, guests, health, migrations, store
@@ -57,7 +58,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
-        for model in (Problem, MigrationEvent):
+        for model in (Problem, MigrationEvent, LinkSwitchView):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

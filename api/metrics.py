@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.boot.status import BootStatus
+from actors.encoding.messages import StoreState
 from actors.errors import NovaCronError
+from actors.migration.messages import LinkView, Sites, StoreQuery
 from api.backend import Backend
 
 # Scrapes need no token, so what they cost the actors is bounded: one round of calls in so many seconds.
@@ -40,6 +42,14 @@ class Metrics:
         self._jobs = Gauge("novacron_migrations", "Moves that this site knows, by state", ["state"], registry=own)
         self._free = Gauge("novacron_node_free_bytes", "Memory free for guests", ["node"], registry=own)
         self._guests = Gauge("novacron_node_guests", "Guests on the node", ["node"], registry=own)
+        kept, of = "novacron_store", ["node"]
+        self._store = {
+            "capacity": Gauge(f"{kept}_capacity_blocks", "Room of the content store, 4 KiB blocks", of, registry=own),
+            "blocks": Gauge(f"{kept}_blocks", "Blocks in the content store", of, registry=own),
+            "hits": Gauge(f"{kept}_hits", "Blocks that served a move", of, registry=own),
+            "evicted": Gauge(f"{kept}_evicted", "Blocks that made room for others", of, registry=own),
+            "dropped": Gauge(f"{kept}_dropped", "Blocks found spoilt and forgotten", of, registry=own),
+        }
         link = ["node", "peer"]
         self._link_up = Gauge("novacron_link_up", "1 when the link is up", link, registry=own)
         self._rtt = Gauge("novacron_link_rtt_seconds", "Newest round trip time", link, registry=own)
@@ -70,6 +80,7 @@ class Metrics:
                 sites, jobs, links = await asyncio.gather(
                     self._backend.sites(), self._backend.jobs(), self._backend.links()
                 )
+                stores = await self._stores(sites)
         except (NovaCronError, TimeoutError):
             self._scrape.set(0)
             return
@@ -82,7 +93,23 @@ class Metrics:
         for node in (node for site in sites.sites for node in site.nodes):
             self._free.labels(node.node).set(node.free_mib << 20)
             self._guests.labels(node.node).set(node.guests)
-        for view in links.links:
+        self._show_stores(stores)
+        self._show_links(links.links)
+
+    async def _stores(self, sites: Sites) -> list[StoreState]:
+        """The stores of this site's nodes, as far as they answer."""
+        asked = [self._backend.store(StoreQuery(node=node.node)) for node in sites.sites[0].nodes if node.state == "up"]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        return [one for one in found if isinstance(one, StoreState)]
+
+    def _show_stores(self, stores: Sequence[StoreState]) -> None:
+        for name, gauge in self._store.items():
+            gauge.clear()
+            for store in stores:
+                gauge.labels(store.node).set(getattr(store, name))
+
+    def _show_links(self, links: Sequence[LinkView]) -> None:
+        for view in links:
             ends = (view.link.node, view.link.peer)
             self._link_up.labels(*ends).set(view.link.state == "up")
             self._resent.labels(*ends).set(view.link.resent_bytes)

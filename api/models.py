@@ -187,6 +187,13 @@ class SwitchView(View):
     reason: str
 
 
+class LinkSwitchView(SwitchView):
+    """One change of the mode of the link from `node` to `peer`."""
+
+    node: str
+    peer: str
+
+
 class LinkStateView(View):
     """One link with its newest measurements. `state`: up, connecting or down."""
 

@@ -1,13 +1,16 @@
 """Sites, nodes and links."""
 
+from collections.abc import AsyncIterable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from actors.errors import NodeUnknown, Unreachable
 from actors.migration.messages import NodeLinkHistory, Sites, SteerNodeLink
 from actors.migration.messages import SiteView as SiteStruct
 from actors.transport.messages import HistoryQuery, SteerLink
+from api.link_events import as_sse
 from api.models import (
     LinkHistoryView,
     LinkList,
@@ -19,10 +22,34 @@ from api.models import (
     UnreachableSite,
     views,
 )
-from api.problems import documented
+from api.problems import Responses, documented
 from api.routes import TOKEN, BackendDep, NodePath, PeerPath
 
 router = APIRouter(prefix="/v1", tags=["cluster"], dependencies=[TOKEN])
+
+_EVENTS: Responses = {
+    200: {
+        "description": "Server-sent events `mode` (data: a LinkSwitchView, id: when it was, Unix time in ms); "
+        "`problem` (data: a Problem) when the stream can't go on. Comments every 15 s keep it alive.",
+        "content": {
+            "text/event-stream": {
+                "itemSchema": {
+                    "type": "object",
+                    "required": ["event", "data"],
+                    "properties": {
+                        "event": {"enum": ["mode", "problem"]},
+                        "id": {"type": "string"},
+                        "data": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": {"$ref": "#/components/schemas/LinkSwitchView"},
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 @router.get("/sites", responses=documented())
@@ -56,6 +83,20 @@ async def show_node(backend: BackendDep, name: NodePath) -> NodeView:
 async def list_links(backend: BackendDep) -> LinkList:
     """This site's links with their newest measurements and a forecast."""
     return LinkList.of(await backend.links())
+
+
+@router.get("/links/events", response_class=EventSourceResponse, responses=documented() | _EVENTS)
+async def follow_links(
+    backend: BackendDep,
+    request: Request,
+    last_event_id: Annotated[
+        int | None,
+        Header(alias="Last-Event-ID", ge=0, le=(1 << 53) - 1, description="go on after it; without: what comes now"),
+    ] = None,
+) -> AsyncIterable[ServerSentEvent]:
+    """Follow the changes of mode of this site's links, for as long as the client wants; seen within 2 s."""
+    async for event in as_sse(backend, last_event_id, request.url.path):
+        yield event
 
 
 @router.patch("/links/{node}/{peer}", responses=documented(NodeUnknown))

@@ -167,6 +167,9 @@ async def test_metrics(client: httpx2.AsyncClient, backend: FakeBackend, broken:
     assert 'novacron_api_requests_total{method="any",route="none",status="404"} 1.0' in text
     assert f"novacron_manager_answers {0.0 if broken else 1.0}" in text
     assert ('novacron_link_rtt_seconds{node="madrid1",peer="paris1"} 0.0505' in text) is not broken
+    assert ('novacron_store_blocks{node="madrid1"} 1024.0' in text) is not broken
+    assert ('novacron_store_hits{node="madrid1"} 512.0' in text) is not broken
+    assert 'novacron_store_blocks{node="paris1"}' not in text, "each site tells of its own stores"
 
 
 async def test_a_scrape_storm_costs_one_round_of_calls(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
