@@ -57,8 +57,10 @@ async def test_a_native_move_has_no_codec_in_between(cluster):
     assert (job.path, job.path_reason) == ("native", "the link to b1 is in mode datacenter, forced")
     await settled(cluster, lambda: "start_move" in cluster.world.methods("agent", "a1"))
     here, there = cluster.service("transport", "a1").open[job.id], cluster.service("transport", "b1").open[job.id]
-    assert {f.service: f.listen_path for f in here}[f"ram:{job.id}"] == f"/run/a1/{job.id}/ram"
-    assert {e.service: e.connect_path for e in there}[f"ram:{job.id}"] == f"/run/b1/{job.id}/ram"
+    for service, socket in (("ram", "ram"), ("nbd", "nbd")):
+        name = f"{service}:{job.id}"
+        assert {f.service: f.listen_path for f in here}[name] == f"/run/a1/{job.id}/{socket}"
+        assert {e.service: e.connect_path for e in there}[name] == f"/run/b1/{job.id}/{socket}"
     assert cluster.agent("a1").paths == ["native"]
     for kind, node in (("encoder", "a1"), ("decoder", "b1")):
         assert "open" not in cluster.world.methods(kind, node)
