@@ -1,7 +1,6 @@
 """How a move's memory crosses: coded, or in a datacenter as QEMU's own streams; and accounts of the latter. Pure."""
 
 from collections.abc import Collection
-from typing import get_args
 
 import msgspec
 
@@ -9,8 +8,11 @@ from actors.encoding.messages import CodecStats
 from actors.hypervisor.messages import MovePath
 from actors.transport.messages import Carried, LinkState
 
-PATHS: tuple[MovePath, ...] = get_args(MovePath)
-"""What this version can do as a target."""
+PARALLEL_QEMU = 8
+"""Major version of QEMU from which on both ends agree on a move's connections by what they say, not by their order.
+
+Channels overtake each other.
+"""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -20,16 +22,24 @@ class Choice(msgspec.Struct, frozen=True):
     reason: str
 
 
-def choose(link: LinkState, offered: Collection[str]) -> Choice:
-    """The path of a move over `link` to a target that offers these; it is kept to the move's end.
+def offered(qemu_version: str) -> tuple[MovePath, ...]:
+    """The paths by which a guest can come to a node with this QEMU or leave it ('' for an unknown one)."""
+    major = qemu_version.partition(".")[0]
+    return ("coded", "native") if major.isdecimal() and int(major) >= PARALLEL_QEMU else ("coded",)
+
+
+def choose(link: LinkState, there: Collection[str], here: Collection[str]) -> Choice:
+    """The path of a move over `link`, of those that the target (`there`) and the source offer; it is kept to the end.
 
     The codec's work is worth it only where the link is slower than the codec.
     """
     how = "forced" if link.mode_forced else "measured"
     if link.mode != "datacenter":
         return Choice("coded", f"the link to {link.peer} is in mode {link.mode}, {how}")
-    if "native" not in offered:
-        return Choice("coded", f"the link to {link.peer} is in mode datacenter, but {link.peer} is too old for more")
+    for node, paths in ((link.peer, there), (link.node, here)):
+        if "native" not in paths:
+            reason = f"the link to {link.peer} is in mode datacenter, but {node} does not know the native path"
+            return Choice("coded", f"{reason} (an older NovaCron, or a QEMU older than {PARALLEL_QEMU})")
     return Choice("native", f"the link to {link.peer} is in mode datacenter, {how}")
 
 

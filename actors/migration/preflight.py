@@ -5,14 +5,15 @@ import time
 import msgspec
 
 from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
-from actors.hypervisor.messages import GuestInfo
+from actors.hypervisor.messages import GuestInfo, MovePath
 from actors.migration.messages import CheckTarget, MoveRequest
-from actors.migration.paths import Choice, choose
+from actors.migration.paths import Choice, choose, offered
 from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan
 from actors.migration.survey import Survey
 from actors.placement.messages import Place, Placed
+from actors.transport.messages import LinkState
 
 FORECAST_HORIZON_S = 30.0
 RTT_AGE_S = 60.0
@@ -58,7 +59,7 @@ class Preflight:
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
         link = await self._remotes.transport(info.node).connect(target)
         welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
-        path = choose(link, welcome.paths)
+        path = choose(link, welcome.paths, await self._offered(link, info.node))
         streams, link_bytes_per_s = await self._link(info.node, target)
         rtt_ms = await self._rtt_ms(info.node, target)
         plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s, rtt_ms=rtt_ms)
@@ -87,6 +88,12 @@ class Preflight:
             site=site,
         )
         return await self._remotes.place(request)
+
+    async def _offered(self, link: LinkState, source: str) -> tuple[MovePath, ...]:
+        """The paths that the source's QEMU knows; only asked for where it matters."""
+        if link.mode != "datacenter":
+            return ()
+        return offered((await self._remotes.agent(source).facts()).qemu_version)
 
     async def _link(self, source: str, target: str) -> tuple[int, float]:
         """(streams, bytes per second) for the move, 0 where nothing is known."""

@@ -13,7 +13,7 @@ from actors.encoding.messages import CodecStats, OpenDecoder
 from actors.errors import NodeUnknown, NovaCronError
 from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
 from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob, Welcome
-from actors.migration.paths import PATHS, arrived
+from actors.migration.paths import arrived, offered
 from actors.migration.remotes import Remotes, all_of
 from actors.transport.messages import Expose
 
@@ -73,8 +73,9 @@ class Here:
 
     async def check(self, request: CheckTarget) -> Welcome:
         """Raises what speaks against the guest's coming."""
-        await self._remotes.agent(request.target).check_incoming(request.guest)
-        return Welcome(paths=PATHS)
+        agent = self._remotes.agent(request.target)
+        await agent.check_incoming(request.guest)
+        return Welcome(paths=offered((await agent.facts()).qemu_version))
 
     async def receive(self, request: Receive) -> None:
         """Prepare the agent, open the decoder if the path has one, and let the source reach the job's three sockets.

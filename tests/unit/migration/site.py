@@ -133,6 +133,7 @@ class FakeAgent(Service):
         self.peers: dict[str, str] = {}
         self.aims: list[Aim] = []
         self.paths: list[str] = []
+        self.qemu_version = "10.0.2"
         self.arrival = MoveStatus(outcome="succeeded", guest_state="running", resumed_at=1000.15)
         self.hold = False
         self.fail: str = ""
@@ -159,6 +160,7 @@ class FakeAgent(Service):
             free_mib=self.free_mib,
             guests=len(self.guests_here),
             machine_types=["q35"],
+            qemu_version=self.qemu_version,
         )
 
     @exposed()

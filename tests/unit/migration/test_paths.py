@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from actors.migration.messages import TargetJob, Welcome
-from actors.migration.paths import PATHS, arrived, choose, departed
+from actors.migration.paths import arrived, choose, departed, offered
 from actors.transport.messages import Carried, LinkState
 from tests.unit.migration.site import disk
 from tests.unit.migration.test_manager_moves import in_state, settled, submit, watch
@@ -17,18 +17,22 @@ def link(mode, *, forced=False):
     )  # fmt: skip
 
 
+BOTH = ("coded", "native")
+
+
 @pytest.mark.parametrize(
-    ("mode", "forced", "offered", "path", "reason"),
+    ("mode", "forced", "there", "here", "path", "reason"),
     [
-        ("datacenter", True, PATHS, "native", "datacenter, forced"),
-        ("datacenter", False, PATHS, "native", "datacenter, measured"),
-        ("hybrid", False, PATHS, "coded", "hybrid, measured"),
-        ("internet", True, PATHS, "coded", "internet, forced"),
-        ("datacenter", True, ("coded",), "coded", "too old"),
+        ("datacenter", True, BOTH, BOTH, "native", "datacenter, forced"),
+        ("datacenter", False, BOTH, BOTH, "native", "datacenter, measured"),
+        ("hybrid", False, BOTH, (), "coded", "hybrid, measured"),
+        ("internet", True, BOTH, (), "coded", "internet, forced"),
+        ("datacenter", True, ("coded",), BOTH, "coded", "but b1 does not know"),
+        ("datacenter", True, BOTH, ("coded",), "coded", "but a1 does not know"),
     ],
 )
-def test_only_a_datacenter_link_leaves_the_codec_out(mode, forced, offered, path, reason):
-    choice = choose(link(mode, forced=forced), offered)
+def test_only_a_datacenter_link_leaves_the_codec_out(mode, forced, there, here, path, reason):
+    choice = choose(link(mode, forced=forced), there, here)
     assert choice.path == path
     assert reason in choice.reason
 
@@ -83,12 +87,21 @@ async def test_a_native_move_is_counted_and_its_pause_accounted_for(cluster):
     assert done.pause.device_state_ms == pytest.approx(20)
 
 
-async def test_a_target_that_offers_no_native_path_gets_a_coded_move(cluster, monkeypatch):
-    monkeypatch.setattr("actors.migration.receiver.PATHS", ("coded",))
+@pytest.mark.parametrize(
+    ("version", "paths"),
+    [("10.0.2", BOTH), ("8.0.0", BOTH), ("7.2.22", ("coded",)), ("", ("coded",)), ("new", ("coded",))],
+)
+def test_channels_overtake_each_other_so_qemu_must_tell_them_apart(version, paths):
+    assert offered(version) == paths
+
+
+@pytest.mark.parametrize("node", ["a1", "b1"])
+async def test_with_a_qemu_that_is_too_old_at_either_end_a_move_is_coded(cluster, node):
+    cluster.agent(node).qemu_version = "7.2.22"
     datacenter(cluster)
     done = (await watch(cluster, (await submit(cluster)).id))[-1].job
     assert (done.state, done.path) == ("completed", "coded")
-    assert "too old" in done.path_reason
+    assert "older than 8" in done.path_reason
 
 
 def test_what_names_no_path_is_coded():
