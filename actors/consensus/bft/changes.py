@@ -9,6 +9,7 @@ import msgspec
 from actors.consensus.bft.era import Era
 from actors.consensus.bft.messages import Ask, Change
 from actors.consensus.bft.notary import Notary
+from actors.consensus.bft.rules import Rules
 from actors.consensus.bft.witness import proves
 from actors.consensus.ready import Evidence, Kind, Member, Membership
 
@@ -60,9 +61,13 @@ def justified(change: Change, era: Era, notary: Notary) -> bool:
     if change.kind is Kind.EVIDENCE:
         return not change.asks and proves(_evidence.decode(change.payload), notary)
     members = [member for member, _ in change.asks]
-    return len(set(members)) == len(members) >= era.honest_one and all(
-        era.votes(member) and notary.asked(Ask(member, era.number, change.kind, change.payload, signature))
-        for member, signature in change.asks
+    return (
+        len(set(members)) == len(members)
+        and notary.rules.is_justified(len(members), era.size)
+        and all(
+            era.votes(member) and notary.asked(Ask(member, era.number, change.kind, change.payload, signature))
+            for member, signature in change.asks
+        )
     )
 
 
@@ -83,11 +88,11 @@ class Asks:
             return
         self._asked.setdefault((ask.kind, ask.payload), {})[ask.member] = ask
 
-    def change(self, era: Era) -> Change | None:
+    def change(self, era: Era, rules: Rules) -> Change | None:
         """The first change that enough members ask for."""
         for (kind, payload), asks in self._asked.items():
             change = Change(kind, payload, tuple((ask.member, ask.signature) for ask in asks.values()))
-            if len(asks) >= era.honest_one and membership_after(change, era.membership) is not None:
+            if rules.is_justified(len(asks), era.size) and membership_after(change, era.membership) is not None:
                 return change
         return None
 

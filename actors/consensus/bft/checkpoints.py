@@ -53,7 +53,7 @@ class Checkpoints:
         foundation, membership, digest = self._own[index]
         content = foundation.digest(index, digest)
         same = [claim for claim in self._claims.values() if (claim.view, claim.content) == (index, content)]
-        if len(same) < state.era.quorum:
+        if len(same) < state.notary.rules.checkpoint_quorum(state.era.size):
             return
         votes = tuple((claim.member, claim.signature) for claim in same)
         proof = msgspec.msgpack.encode(msgspec.structs.replace(foundation, votes=votes))

@@ -27,6 +27,7 @@ from actors.consensus.bft.messages import (
 from actors.consensus.bft.notary import Notary
 from actors.consensus.bft.promise import Promise, fresh, pack, unpack
 from actors.consensus.bft.requests import Requests
+from actors.consensus.bft.rules import RULES, Rules
 from actors.consensus.bft.settings import BftSettings
 from actors.consensus.bft.state import State
 from actors.consensus.bft.views import Views
@@ -43,8 +44,8 @@ class BftCore:
     snapshot are handed out again.
     """
 
-    def __init__(self, me: Member, keys: Keys, storage: Storage, settings: BftSettings) -> None:
-        notary = Notary(me, keys, settings.chain)
+    def __init__(self, me: Member, keys: Keys, storage: Storage, settings: BftSettings, rules: Rules = RULES) -> None:
+        notary = Notary(me, keys, settings.chain, rules)
         ledger = Ledger(storage, settings.chain)
         stored = storage.entries(ledger.base + 1, storage.last()) if storage.last() > ledger.base else ()
         ledger.replay(stored, settings.checkpoint)
@@ -296,7 +297,7 @@ class BftCore:
 
     def _hard_state(self) -> HardState:
         state = self._state
-        extra = pack(state.promise, state.ledger.links())
+        extra = pack(state.notary.rules.remembers(state.promise), state.ledger.links())
         return HardState(term=state.view, commit=state.ledger.last, extra=extra)
 
     def advance(self) -> None:

@@ -5,7 +5,6 @@ from typing import Self
 import msgspec
 
 from actors.consensus.bft.messages import Ballot, Block, Certificate, Id, Rank, block_id
-from actors.consensus.bft.quorum import honest_one, quorum
 from actors.consensus.ready import Member, Membership
 
 
@@ -35,14 +34,9 @@ class Era(msgspec.Struct, frozen=True, array_like=True):
         return Certificate(self.number, self.root_view, self.root_step, Ballot(self.root, self.last, b"", 0), b"", ())
 
     @property
-    def quorum(self) -> int:
-        """Votes that make a certificate."""
-        return quorum(len(self.membership.voters))
-
-    @property
-    def honest_one(self) -> int:
-        """Members among whom one at least is honest."""
-        return honest_one(len(self.membership.voters))
+    def size(self) -> int:
+        """How many vote."""
+        return len(self.membership.voters)
 
     def leader(self, view: int) -> Member:
         """Who proposes in `view`."""

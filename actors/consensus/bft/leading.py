@@ -33,7 +33,10 @@ class Leading:
             return False
         block = Block(state.era.number, *rank, high.ballot.block, high.ballot.last + 1, *content)
         link = Link(block, high)
-        if not extends(link, state.entry, state.era) or block.last > state.stable + state.settings.window:
+        if (
+            not extends(link, state.entry, state.era, state.notary.rules)
+            or block.last > state.stable + state.settings.window
+        ):
             return False
         claim = state.notary.claim(Phase.PROPOSAL, block.era, rank, block_id(block))
         propose = Propose(link, state.entry if step == 0 else None, claim.signature)
@@ -60,7 +63,7 @@ class Leading:
         excluded = self._state.exclusion()
         if excluded is not None:
             return Change(Kind.EVIDENCE, excluded)
-        return self._state.asks.change(self._state.era)
+        return self._state.asks.change(self._state.era, self._state.notary.rules)
 
     def repeat(self) -> None:
         """Send the last proposal again, as long as it may still be wanted."""

@@ -7,7 +7,7 @@ import msgspec
 
 from actors.consensus.bft.changes import membership_after
 from actors.consensus.bft.era import Era
-from actors.consensus.bft.messages import Block, Certificate, EraEnd, Id, Link, Rank, Signature, block_id, encode
+from actors.consensus.bft.messages import Block, Certificate, EraEnd, Id, Link, Signature, block_id, encode
 from actors.consensus.bft.records import from_entries, to_entries
 from actors.consensus.ready import Entry, Kind, Member, Membership, Snapshot
 from actors.consensus.storage import Storage
@@ -182,7 +182,3 @@ class Ledger:
     def links(self) -> tuple[Link, ...]:
         """All blocks that are not committed, parents first."""
         return tuple(node.link for node in sorted(self.nodes.values(), key=lambda node: node.block.first))
-
-    def rank_taken(self, rank: Rank) -> bool:
-        """Whether an uncommitted block of `rank` is here."""
-        return any(node.block.rank == rank for node in self.nodes.values())

@@ -17,6 +17,7 @@ import msgspec
 
 from actors.consensus.bft.era import Era
 from actors.consensus.bft.messages import Certificate, Link, Propose, Rank, TimeoutCertificate, Vote, encode
+from actors.consensus.bft.rules import Rules
 
 
 class Promise(msgspec.Struct, array_like=True):
@@ -72,18 +73,18 @@ def fresh(era: Era, numbers_below: int = 0) -> Promise:
     return Promise(era=era.number, high=era.root_certificate, numbers_below=numbers_below)
 
 
-def extends(link: Link, entry: TimeoutCertificate | None, era: Era) -> bool:
+def extends(link: Link, entry: TimeoutCertificate | None, era: Era, rules: Rules) -> bool:
     """Rules 2 and 3, of certificates that were checked already."""
     block, justify = link.block, link.justify
     if block.step < 0 or justify.ballot.block != block.parent or justify.ballot.last + 1 != block.first:
         return False
     if block.step > 0:
-        return justify.rank == (block.view, block.step - 1)
+        return rules.follows(justify.rank, block.rank)
     if block.view == era.first_view:
         return justify.rank == era.root_rank
-    return entry is not None and entry.view == block.view - 1 and justify.rank >= entry.highest
+    return entry is not None and entry.view == block.view - 1 and rules.is_high_enough(justify.rank, entry.highest)
 
 
-def may_vote(promise: Promise, rank: Rank) -> bool:
+def may_vote(promise: Promise, rank: Rank, rules: Rules) -> bool:
     """Rule 1."""
-    return rank > promise.voted_rank and rank[0] > promise.timed_out
+    return rules.may_vote(rank, promise.voted_rank) and not rules.is_given_up(rank[0], promise.timed_out)

@@ -114,6 +114,6 @@ class State:
         return self.active and (
             self.pool.oldest() is not None
             or bool(self.caught)
-            or self.asks.change(self.era) is not None
+            or self.asks.change(self.era, self.notary.rules) is not None
             or any(not node.block.empty for node in self.ledger.nodes.values())
         )

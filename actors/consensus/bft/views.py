@@ -100,8 +100,9 @@ class Views:
             return
         self._timeouts[timeout.member] = timeout
         views = sorted((t.view for t in self._timeouts.values()), reverse=True)
-        if len(views) >= state.era.honest_one:
-            joined = views[state.era.honest_one - 1]
+        enough = state.notary.rules.honest_one(state.era.size)
+        if len(views) >= enough:
+            joined = views[enough - 1]
             if joined >= state.view:
                 self._give_up(joined)
         self._certify(timeout.view)
@@ -109,7 +110,7 @@ class Views:
     def _certify(self, view: int) -> None:
         state = self._state
         given_up = [t for t in self._timeouts.values() if t.view == view]
-        if len(given_up) >= state.era.quorum and view >= state.view:
+        if len(given_up) >= state.notary.quorum(state.era) and view >= state.view:
             timeouts = tuple((t.member, *_rank(t), t.signature) for t in given_up)
             state.enter(view + 1, TimeoutCertificate(state.era.number, view, timeouts))
 

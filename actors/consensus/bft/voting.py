@@ -13,9 +13,8 @@ from actors.consensus.bft.messages import (
     Rank,
     Vote,
     block_id,
-    encode,
 )
-from actors.consensus.bft.notary import proposal_claim, vote_claim
+from actors.consensus.bft.notary import proposal_claim
 from actors.consensus.bft.promise import extends, may_vote
 from actors.consensus.bft.state import State
 from actors.consensus.ready import Kind, Member
@@ -55,7 +54,8 @@ class Voting:
         proposal = proposal_claim(certificate, state.era)
         claims = [proposal]
         claims += [
-            vote_claim(member, era, rank, certificate.ballot, signature) for member, signature in certificate.votes
+            state.notary.vote_claim(member, era, rank, certificate.ballot, signature)
+            for member, signature in certificate.votes
         ]
         for claim in claims:
             state.hear(claim, checked=True)
@@ -98,14 +98,13 @@ class Voting:
             return
         if block.era != state.era.number or not self._begins_its_view(propose):
             return
-        if block.view < state.view or not extends(propose.link, propose.entry, state.era):
+        if block.view < state.view or not extends(propose.link, propose.entry, state.era, state.notary.rules):
             return
         if not state.ledger.knows(block.parent):
             self._waiting, self.lacking = propose, True
             return
-        if state.ledger.rank_taken(block.rank) and not state.ledger.knows(block_name):
-            return
-        if self._valid(block):
+        may = state.active and may_vote(state.promise, block.rank, state.notary.rules)
+        if may and self._valid(block):
             state.ledger.add(Node(block_name, propose.link))
             self._vote(block, block_name, propose)
 
@@ -144,7 +143,7 @@ class Voting:
             size += len(request.payload)
             if (
                 not state.era.knows(request.proposer)
-                or request.number <= numbers.get(request.proposer, 0)
+                or not state.notary.rules.is_new(request.number, numbers.get(request.proposer, 0))
                 or request.kind not in (Kind.COMMAND, Kind.NOOP)
                 or len(request.payload) > settings.payload_bytes
                 or size > settings.batch_bytes
@@ -157,10 +156,7 @@ class Voting:
         )
 
     def _vote(self, block: Block, name: bytes, propose: Propose) -> None:
-        state = self._state
-        if not state.active or not may_vote(state.promise, block.rank):
-            return
-        justify = propose.link.justify
+        state, justify = self._state, propose.link.justify
         commits = (justify.ballot.block, justify.ballot.last) if block.step > 0 else (b"", 0)
         ballot = Ballot(name, block.last, *commits)
         vote = cast_vote(state, block.rank, ballot, propose.signature)
@@ -177,7 +173,8 @@ class Voting:
             return
         leader = state.era.leader(vote.view)
         proposal = Claim(leader, Phase.PROPOSAL, vote.era, *rank, vote.ballot.block, vote.proposal)
-        if state.hear(proposal) and state.hear(vote_claim(vote.member, vote.era, rank, vote.ballot, vote.signature)):
+        claim = state.notary.vote_claim(vote.member, vote.era, rank, vote.ballot, vote.signature)
+        if state.hear(proposal) and state.hear(claim):
             self._count(vote)
 
     def _count(self, vote: Vote) -> None:
@@ -187,8 +184,11 @@ class Voting:
         if rank <= state.promise.high.rank or (before is not None and (before.view, before.step) >= rank):
             return
         self._votes[vote.member] = vote
-        same = [v for v in self._votes.values() if (v.view, v.step, v.ballot) == (*rank, vote.ballot)]
-        if len(same) >= state.era.quorum:
+        counted = state.notary.rules.ballot
+        same = [
+            v for v in self._votes.values() if (v.view, v.step) == rank and counted(v.ballot) == counted(vote.ballot)
+        ]
+        if len(same) >= state.notary.quorum(state.era):
             votes = tuple((v.member, v.signature) for v in same)
             self.accept(Certificate(vote.era, *rank, vote.ballot, vote.proposal, votes))
 
@@ -201,5 +201,5 @@ class Voting:
 
 def cast_vote(state: State, rank: Rank, ballot: Ballot, proposal: bytes) -> Vote:
     """This member's signed vote."""
-    claim = state.notary.claim(Phase.VOTE, state.era.number, rank, encode(ballot))
+    claim = state.notary.claim(Phase.VOTE, state.era.number, rank, state.notary.rules.ballot(ballot))
     return Vote(state.me, state.era.number, *rank, ballot, proposal, claim.signature)

@@ -32,8 +32,7 @@ def proves(evidence: Evidence, notary: Notary) -> bool:
         return False
     return (
         first.member == second.member == evidence.member
-        and first.place == second.place
-        and first.content < second.content
+        and notary.rules.contradict(first, second)
         and evidence == contradiction(first, second)
         and notary.holds(first)
         and notary.holds(second)
@@ -63,7 +62,7 @@ class Witness:
             return None
         if not checked and not self._notary.holds(claim):
             return None
-        if before is not None:
+        if before is not None and self._notary.rules.contradict(before, claim):
             return contradiction(before, claim)
         heard[claim.place] = claim
         if self._settled.get(claim.place) != claim.content:
