@@ -82,10 +82,12 @@ class CatchingUp:
     def on_fetch(self, sender: Member, fetch: Fetch) -> None:
         """Answer with blocks or the snapshot; once a tick at most."""
         state, ledger = self._state, self._state.ledger
-        if fetch.era > state.era.number or fetch.committed > ledger.last or self._answered.get(sender) == state.now:
+        if not 0 <= fetch.era <= state.era.number or self._answered.get(sender) == state.now:
             return
         self._answered[sender] = state.now
         stable = self._checkpoints.stable
+        if fetch.committed > ledger.last:
+            return
         if fetch.committed < ledger.base:
             if stable is not None:
                 state.send(sender, Install(stable))

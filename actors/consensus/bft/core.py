@@ -1,6 +1,7 @@
 """One member in BFT mode: messages, ticks and proposals in, `Ready` out (see `actors/consensus/core.py`)."""
 
 from collections import deque
+from collections.abc import Iterator
 
 from actors.consensus.bft.catching_up import CatchingUp
 from actors.consensus.bft.changes import membership_after
@@ -13,6 +14,7 @@ from actors.consensus.bft.messages import (
     Ask,
     BftMessage,
     Change,
+    Claim,
     Fetch,
     Install,
     Links,
@@ -94,6 +96,10 @@ class BftCore:
     def sealed(self) -> int:
         """See `Core`."""
         return self._state.ledger.sealed
+
+    def heard(self) -> Iterator[Claim]:
+        """What others claimed, as far as it is remembered: what one of them claimed differently elsewhere will out."""
+        return self._state.witness.remembers()
 
     def propose(self, payload: bytes, kind: Kind = Kind.COMMAND) -> Accepted | Refused:
         """See `Core`. A change of members or protocol is only asked for: f + 1 members must propose the same one."""
@@ -264,22 +270,23 @@ class BftCore:
         stable = self._checkpoints.stable
         if stable is not None and stable.index <= self._told_stable:
             stable = None
+        reads = self._requests.answered(self._applied)
+        persists = state.dirty or bool(state.entries) or snapshot is not None
+        if not (persists or state.outbox or committed or reads or state.evidence or stable):
+            return None
         if stable is not None:
             self._told_stable = stable.index
-        persists = state.dirty or bool(state.entries) or snapshot is not None
-        ready = Ready[BftMessage](
+        ready: Ready[BftMessage] = Ready(
             snapshot=snapshot,
             entries=tuple(state.entries),
             hard_state=self._hard_state() if persists else None,
             after_persisting=tuple(state.outbox),
             committed=committed,
-            reads=self._requests.answered(self._applied),
+            reads=reads,
             evidence=tuple(state.evidence),
             checkpoint=checkpoint,
             stable=stable,
         )
-        if ready == Ready[BftMessage]():
-            return None
         state.entries, state.outbox, state.evidence, state.dirty = [], [], [], False
         self._told_evidence = 0
         self._waits_for_advance = True

@@ -19,10 +19,12 @@ class Leading:
         """Propose the next block, if this member leads and may; whether it did."""
         state = self._state
         promise, ledger = state.promise, state.ledger
+        if not state.leads or promise.timed_out >= state.view:
+            return False
         high = promise.high
         step = high.step + 1 if high.view == state.view and high.rank > state.era.root_rank else 0
         rank = (state.view, step)
-        if not state.leads or promise.timed_out >= state.view or promise.proposed_rank >= rank:
+        if promise.proposed_rank >= rank:
             return False
         path = ledger.path(high.ballot.block)
         if path is None:

@@ -51,9 +51,14 @@ class Pool:
         """Drop the requests of everybody else."""
         self._waiting = {member: waiting for member, waiting in self._waiting.items() if member in members}
 
-    def oldest(self) -> int | None:
-        """The tick in which the request came that has waited longest."""
-        return min((w.since for waiting in self._waiting.values() for w in waiting.values()), default=None)
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
+    def oldest(self, never: int) -> int:
+        """The tick in which the request came that has waited longest; `never` if none waits."""
+        return min((w.since for waiting in self._waiting.values() for w in waiting.values()), default=never)
 
     def older(self, than: int, limit: int) -> tuple[Request, ...]:
         """Up to `limit` requests that came before tick `than`."""

@@ -99,6 +99,8 @@ class Requests:
 
     def answered(self, applied: int) -> tuple[Read, ...]:
         """Reads whose place is up to `applied`."""
+        if not self._reads:
+            return ()
         done = tuple(read for read in self._reads if read.index <= applied)
         self._reads = [read for read in self._reads if read.index > applied]
         return done

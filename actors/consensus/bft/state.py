@@ -89,11 +89,10 @@ class State:
         """Take note of a claim; whether its signature is good (`checked`: it is known to be)."""
         if not self.era.knows(claim.member):
             return False
-        proof = self.witness.observe(claim, checked=checked)
+        signed, proof = self.witness.observe(claim, checked=checked)
         if proof is not None:
             self.catch(proof)
-            return True
-        return checked or self.witness.heard(claim) or self.notary.holds(claim)
+        return signed
 
     def catch(self, evidence: Evidence) -> None:
         """Keep checked evidence, report it and tell everybody; once for each member."""
@@ -112,7 +111,7 @@ class State:
     def busy(self) -> bool:
         """Whether this member knows of something that should be getting committed."""
         return self.active and (
-            self.pool.oldest() is not None
+            not self.pool.empty
             or bool(self.caught)
             or self.asks.change(self.era, self.notary.rules) is not None
             or any(not node.block.empty for node in self.ledger.nodes.values())

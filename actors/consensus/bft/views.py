@@ -7,6 +7,7 @@ from actors.consensus.ready import Member
 
 _PATIENCE = 4
 """A leader that commits others' requests but not one it was told of is given up after so many timeouts."""
+_NEVER = 1 << 62
 _CALM = 16
 """Blocks committed in a view for each halving of its timeout."""
 
@@ -22,6 +23,7 @@ class Views:
         self._level = 0
         self._calm = 0
         self._idle_since = 0
+        self._change_since = _NEVER
 
     @property
     def _patience(self) -> int:
@@ -44,13 +46,16 @@ class Views:
                 self._tell()
             return
         moved = max(state.entered, self._idle_since)
-        oldest = state.pool.oldest()
-        ignored = oldest is not None and state.now - max(oldest, self._view_since()) > _PATIENCE * self._patience
-        if state.now - moved > self._patience or ignored:
+        if state.now - moved > self._patience or self._is_ignored() or state.era.leader(state.view) in state.caught:
             self._give_up(state.view)
 
-    def _view_since(self) -> int:
-        return max(self._state.view_since, self._idle_since)
+    def _is_ignored(self) -> bool:
+        """Whether the leader has not proposed for long what it must know of."""
+        state = self._state
+        changing = bool(state.caught) or state.asks.change(state.era, state.notary.rules) is not None
+        self._change_since = min(self._change_since, state.now) if changing else _NEVER
+        oldest = min(state.pool.oldest(_NEVER), self._change_since)
+        return state.now - max(oldest, state.view_since) > _PATIENCE * self._patience
 
     def _give_up(self, view: int) -> None:
         state = self._state

@@ -171,6 +171,8 @@ class Voting:
         rank = (vote.view, vote.step)
         if vote.era != state.era.number or rank <= state.era.root_rank or not state.era.votes(vote.member):
             return
+        if self._votes.get(vote.member) == vote:
+            return
         leader = state.era.leader(vote.view)
         proposal = Claim(leader, Phase.PROPOSAL, vote.era, *rank, vote.ballot.block, vote.proposal)
         claim = state.notary.vote_claim(vote.member, vote.era, rank, vote.ballot, vote.signature)

@@ -6,6 +6,7 @@ agrees with are passed on until they have met their contradiction or are too old
 """
 
 import itertools
+from collections.abc import Iterator
 
 import msgspec
 
@@ -54,28 +55,31 @@ class Witness:
         self._settled: dict[Place, bytes] = {}
         self._loose: dict[tuple[Member, Place], Claim] = {}
 
-    def observe(self, claim: Claim, *, checked: bool = False) -> Evidence | None:
-        """Keep `claim` if it is signed (`checked`: it is known to be); what it proves together with an earlier one."""
-        heard = self._heard.setdefault(claim.member, {})
-        before = heard.get(claim.place)
+    def observe(self, claim: Claim, *, checked: bool = False) -> tuple[bool, Evidence | None]:
+        """Keep `claim` if it is signed (`checked`: it is known to be).
+
+        Returns: whether it is signed, and what it proves together with an earlier one.
+        """
+        heard, place = self._heard.setdefault(claim.member, {}), claim.place
+        before = heard.get(place)
         if before is not None and before.content == claim.content:
-            return None
+            return checked or before.signature == claim.signature or self._notary.holds(claim), None
         if not checked and not self._notary.holds(claim):
-            return None
+            return False, None
         if before is not None and self._notary.rules.contradict(before, claim):
-            return contradiction(before, claim)
-        heard[claim.place] = claim
-        if self._settled.get(claim.place) != claim.content:
-            self._loose[(claim.member, claim.place)] = claim
+            return True, contradiction(before, claim)
+        heard[place] = claim
+        if self._settled.get(place) != claim.content:
+            self._loose[(claim.member, place)] = claim
         if len(heard) > _PLACES:
             oldest = next(iter(heard))
             del heard[oldest]
             self._loose.pop((claim.member, oldest), None)
-        return None
+        return True, None
 
-    def heard(self, claim: Claim) -> bool:
-        """Whether just this was already found to be signed."""
-        return self._heard.get(claim.member, {}).get(claim.place) == claim
+    def remembers(self) -> Iterator[Claim]:
+        """All claims that are kept."""
+        return (claim for heard in self._heard.values() for claim in heard.values())
 
     def settle(self, place: Place, content: bytes) -> None:
         """A quorum claims `content` in `place`: who agrees needs no mention any more."""
