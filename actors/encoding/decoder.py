@@ -8,6 +8,7 @@ import xxhash
 
 from actors.encoding import layout as lay
 from actors.encoding.codec import Decompressor
+from actors.encoding.fetch import fetch_blocks
 from actors.encoding.format import (
     BATCH_HEADER_BYTES,
     FINAL,
@@ -295,3 +296,4 @@ def warm_up() -> None:
     shelf, digests = Shelf(bytes(KEY_BYTES)), np.empty((1, DIGEST_WORDS), np.uint64)
     shelf.digest(np.zeros(PAGE_BYTES, np.uint8), digests)
     shelf.check(digests)
+    fetch_blocks(-1, np.empty(0, np.int64), np.empty(0, np.int64), out)

@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 import structlog
 
+from actors.encoding.fetch import fetch_blocks
 from actors.encoding.find import PRINT_MASK
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Words
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words
 from actors.encoding.keyed import DIGEST_WORDS, digest_pages, key_words
 from actors.files import write_atomically
 
@@ -63,9 +64,9 @@ class FileBlocks:
         """See `Blocks`: a file that changes is another source."""
         return 1, self._prints, np.ones(len(self._prints), np.uint64)
 
-    def read(self, block: int, into: memoryview) -> bool:
+    def read(self, blocks: Ints, places: Ints, pages: Bytes) -> None:
         """See `Blocks`. Reads rather than maps: a file that shrinks under a map would end the process."""
-        return os.preadv(self._descriptor, [into], block * PAGE_BYTES) == len(into)
+        fetch_blocks(self._descriptor, blocks, places, pages)
 
     def use(self, blocks: Words) -> None:
         """See `Blocks`."""

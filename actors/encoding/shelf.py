@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from actors.encoding.find import PRINT_MASK
 from actors.encoding.format import WANTS_FILES, WANTS_STORE, Opening
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words
+from actors.encoding.kernel import PAGE_WORDS, Bytes, Ints, Words
 from actors.encoding.keyed import DIGEST_WORDS, digest_pages, key_words, sip128
 from actors.encoding.reverse import BLOCKS_MAX, SOURCES_MAX, Message, Ready, Source, Sources, cut_prints
 from actors.errors import StreamCorrupt
@@ -26,8 +26,8 @@ class Blocks(Protocol):
         """(generation, each block's print or 0, the generation of each block's last change) as they are now."""
         ...
 
-    def read(self, block: int, into: memoryview) -> bool:
-        """Read the blocks from `block` on that fill `into`; False when they are not all there."""
+    def read(self, blocks: Ints, places: Ints, pages: Bytes) -> None:
+        """Read `blocks` to their `places` in `pages`; zeros where one is not there."""
         ...
 
     def use(self, blocks: Words) -> None:
@@ -96,7 +96,9 @@ class Shelf:
         if len(numbers) and int(numbers.max()) >= len(self._told):
             raise StreamCorrupt(reason="a batch refers to a block that was never told of")
         for first, end, blocks in self._sources:
-            _read(blocks, first, end, numbers, pages)
+            ours = np.flatnonzero((numbers >= first) & (numbers < end))
+            # No block is told of by the print of zeros: what can't be read is missing.
+            blocks.read(numbers[ours] - first, ours, pages)
         digest_pages(pages.view(np.uint64).reshape(-1, PAGE_WORDS), self._key, digests)
         told = self._told[numbers]
         missing: Ints = np.flatnonzero((digests[:, 0] & PRINT_MASK != told) | (told == 0))
@@ -120,16 +122,3 @@ class Shelf:
             for place in missing:
                 if first <= numbers[place] < end:
                     blocks.spoilt(int(numbers[place]) - first, digests[place])
-
-
-def _read(blocks: Blocks, first: int, end: int, numbers: Ints, pages: Bytes) -> None:
-    """Read those of `numbers` that lie between `first` and `end` to their places in `pages`: neighbours at once."""
-    ours = np.flatnonzero((numbers >= first) & (numbers < end))
-    runs = np.split(ours, np.flatnonzero((np.diff(ours) != 1) | (np.diff(numbers[ours]) != 1)) + 1)
-    for run in runs:
-        if not len(run):
-            continue
-        room = pages[run[0] * PAGE_BYTES : (run[-1] + 1) * PAGE_BYTES]
-        if not blocks.read(int(numbers[run[0]]) - first, room.data):
-            # No block is told of by the print of zeros: these are missing.
-            room[:] = 0

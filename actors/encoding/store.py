@@ -18,8 +18,9 @@ import msgspec
 import numpy as np
 
 from actors.encoding import slots as tables
+from actors.encoding.fetch import fetch_blocks
 from actors.encoding.find import PRINT_MASK
-from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Words
+from actors.encoding.kernel import PAGE_BYTES, PAGE_WORDS, Bytes, Ints, Words
 from actors.encoding.keyed import DIGEST_WORDS, KEY_BYTES, digest_pages, key_words
 from actors.encoding.slots import Slots
 
@@ -98,9 +99,9 @@ class Store:
         generation = self.generation
         return generation, self._tables.digests[:, 0] & PRINT_MASK, self._tables.changed.copy()
 
-    def read(self, block: int, into: memoryview) -> bool:
+    def read(self, blocks: Ints, places: Ints, pages: Bytes) -> None:
         """See `Blocks`."""
-        return os.preadv(self._blocks_file, [into], block * PAGE_BYTES) == len(into)
+        fetch_blocks(self._blocks_file, blocks, places, pages)
 
     def use(self, blocks: Words) -> None:
         """See `Blocks`."""

@@ -13,7 +13,7 @@ from actors.encoding.encoder import Encoder, Settings
 from actors.encoding.far import Acquaintances
 from actors.encoding.find import PRINT_MASK
 from actors.encoding.format import Opening
-from actors.encoding.kernel import Words
+from actors.encoding.kernel import Bytes, Ints, Words
 from actors.encoding.keyed import digest_pages, key_words
 from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
 from actors.encoding.reverse import Done, Message, Need, Prints, Reader, Ready, Sources, pack
@@ -58,10 +58,11 @@ class MemoryBlocks:
     def prints(self) -> tuple[int, Words, Words]:
         return 1, self._prints, np.ones(len(self._prints), np.uint64)
 
-    def read(self, block: int, into: memoryview) -> bool:
-        piece = self.content[block * 4096 :][: len(into)]
-        into[: len(piece)] = piece
-        return len(piece) == len(into)
+    def read(self, blocks: Ints, places: Ints, pages: Bytes) -> None:
+        for block, place in zip(blocks.tolist(), places.tolist(), strict=True):
+            piece = np.frombuffer(self.content[block * 4096 :][:4096], np.uint8)
+            pages[place * 4096 :][: len(piece)] = piece
+            pages[place * 4096 + len(piece) : (place + 1) * 4096] = 0
 
     def use(self, blocks: Words) -> None:
         self.used += len(blocks)
