@@ -28,6 +28,9 @@ class Core(Protocol[Message]):
     def membership(self) -> Membership:
         """The members that this member counts with now."""
 
+    def membership_at(self, index: int) -> Membership:
+        """The members as of entry `index`, which is at least the snapshot's and at most `commit`: for a snapshot."""
+
     @property
     def commit(self) -> int:
         """Index of the last entry that this member knows to be committed."""

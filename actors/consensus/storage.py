@@ -19,7 +19,11 @@ class Storage(Protocol):
         """The last one written; `HardState()` if there never was one."""
 
     def snapshot(self) -> Snapshot:
-        """The newest snapshot; a new member's has index 0 and term 0 and names the members to begin with."""
+        """The newest snapshot.
+
+        A founding member begins with one of index 1, term 0 and the members to begin with, so that who they are is part
+        of the log; one that joins later begins with index 0, term 0 and no members, and gets all that from the others.
+        """
 
     def last(self) -> int:
         """Index of the last entry; that of the snapshot if there is none after it."""
@@ -42,9 +46,10 @@ class Storage(Protocol):
 class MemoryStorage:
     """A log in memory; also what a durable one is compared with in tests."""
 
-    def __init__(self, membership: Membership | None = None) -> None:
+    def __init__(self, founders: Membership | None = None) -> None:
+        """A founding member's when `founders` are given, else that of a member that joins later."""
         self._hard_state = HardState()
-        self._snapshot = Snapshot(index=0, term=0, membership=membership or Membership(()))
+        self._snapshot = Snapshot(index=1 if founders else 0, term=0, membership=founders or Membership(()))
         self._entries: list[Entry] = []
 
     def hard_state(self) -> HardState:

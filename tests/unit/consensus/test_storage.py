@@ -14,15 +14,21 @@ def ready(*entries: Entry) -> Ready[None]:
     return Ready(entries=entries)
 
 
-def test_a_new_one_is_empty() -> None:
+def test_a_founder_knows_the_founders() -> None:
     storage = MemoryStorage(MEMBERS)
-    assert (storage.last(), storage.term(0), storage.hard_state()) == (0, 0, HardState())
+    assert (storage.last(), storage.term(1), storage.hard_state()) == (1, 0, HardState())
     assert storage.snapshot().membership == MEMBERS
+
+
+def test_one_that_joins_later_knows_nothing() -> None:
+    storage = MemoryStorage()
+    assert (storage.last(), storage.term(0), storage.hard_state()) == (0, 0, HardState())
+    assert storage.snapshot().membership == Membership(())
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 4)), max_size=30))
 def test_entries_replace_what_stands_from_their_index_on(writes: list[tuple[int, int]]) -> None:
-    storage = MemoryStorage(MEMBERS)
+    storage = MemoryStorage()
     model: list[Entry] = []
     for term, (back, count) in enumerate(writes, 1):
         first = max(len(model) - back, 0) + 1
@@ -37,7 +43,7 @@ def test_entries_replace_what_stands_from_their_index_on(writes: list[tuple[int,
 @given(st.integers(1, 10), st.integers(1, 10))
 def test_compaction_keeps_the_rest(length: int, upto: int) -> None:
     upto = min(upto, length)
-    storage = MemoryStorage(MEMBERS)
+    storage = MemoryStorage()
     storage.write(ready(*(Entry(index=at, term=at) for at in range(1, length + 1))))
     storage.compact(Snapshot(index=upto, term=upto, membership=MEMBERS))
     assert (storage.last(), storage.term(upto)) == (length, upto)
@@ -49,7 +55,7 @@ def test_compaction_keeps_the_rest(length: int, upto: int) -> None:
 
 
 def test_a_snapshot_replaces_the_log() -> None:
-    storage = MemoryStorage(MEMBERS)
+    storage = MemoryStorage()
     storage.write(ready(Entry(index=1, term=1), Entry(index=2, term=1)))
     there = Snapshot(index=9, term=3, membership=Membership((1, 2)))
     storage.write(Ready(snapshot=there, entries=(Entry(index=10, term=4),), hard_state=HardState(4, 2, 9)))
@@ -60,4 +66,4 @@ def test_a_snapshot_replaces_the_log() -> None:
 
 def test_a_gap_is_a_fault_of_the_caller() -> None:
     with pytest.raises(AssertionError, match="gap"):
-        MemoryStorage(MEMBERS).write(ready(Entry(index=2, term=1)))
+        MemoryStorage().write(ready(Entry(index=2, term=1)))

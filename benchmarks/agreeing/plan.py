@@ -1,0 +1,58 @@
+"""What a seed makes of a run: how many members, which faults, how bad."""
+
+from random import Random
+
+import msgspec
+
+from benchmarks.agreeing.network import Weather
+from benchmarks.agreeing.node import TICK_US
+
+FAULTS = (
+    "isolate", "isolate-leader", "one-way", "pair", "split", "crash", "crash-leader", "crash-all", "coup", "members",
+    "transfer",
+)  # fmt: skip
+"""What can be done to a group; `faults.py` says how."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One run. `fault_us`: a fault comes about that often; `write_us_max`: a transaction takes at most so long."""
+
+    members: int
+    faulty_us: int
+    faults: tuple[str, ...]
+    fault_us: int
+    weather: Weather
+    write_us_max: int
+    compact_after: int
+    clients: int
+    keys: int
+    pause_us: int
+    drift: float
+
+    def write_us(self, chance: Random) -> int:
+        """How long the next transaction takes."""
+        return 50 + int(chance.random() * self.write_us_max)
+
+
+def draw_plan(seed: int) -> Plan:
+    """The plan of `seed`."""
+    chance = Random(seed)
+    pick = chance.choice
+    return Plan(
+        members=pick((3, 3, 3, 3, 3, 5, 5, 4, 2, 1)),
+        faulty_us=pick((80, 120, 160)) * TICK_US,
+        faults=tuple(fault for fault in FAULTS if chance.random() < 0.5),
+        fault_us=pick((6, 12, 25)) * TICK_US,
+        weather=Weather(
+            loss=pick((0.0, 0.0, 0.02, 0.1)),
+            twice=pick((0.0, 0.02, 0.1)),
+            late=pick((0.0, 0.02, 0.1)),
+            delay_us_max=pick((1_000, 4_000, 15_000)),
+        ),
+        write_us_max=pick((200, 2_000, 15_000)),
+        compact_after=pick((0, 4, 15)),
+        clients=pick((2, 3, 4)),
+        keys=pick((1, 2, 3)),
+        pause_us=pick((1, 3, 6)) * TICK_US,
+        drift=pick((0.0, 0.1, 0.2)),
+    )
