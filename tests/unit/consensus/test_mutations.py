@@ -25,8 +25,11 @@ NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.CountsWhatIsNotWritten, 1),
     (mutants.ChangesManyAtOnce, 145),
     (mutants.ChangesOverAChange, 220),
-    (mutants.ReadsBeforeItBegins, 1),
-    (mutants.LosesTheSnapshotsTerm, 76),
+    (mutants.NeverEndsItsLease, 1),
+    (mutants.KeepsItsLeaseAfterATransfer, 1),
+    (mutants.ReadsUnconfirmed, 162),
+    (mutants.ReadsBeforeItBegins, 5),
+    (mutants.LosesTheSnapshotsTerm, 11),
 ]
 """With a seed that noticed; when the simulator changes, the search goes on from the first."""
 
