@@ -38,10 +38,15 @@ class LayerView(View):
 
 
 class ProgressView(View):
-    """How far a move is. `eta_s` with its 80 % interval, -1 when unknown."""
+    """How far a move is. `eta_s` with its 80 % interval, -1 when unknown.
+
+    `disk_stream_bytes` and `disk_wire_bytes` are the disks' part of `stream_bytes` and `wire_bytes`; `layers` has both.
+    """
 
     stream_bytes: int = 0
     wire_bytes: int = 0
+    disk_stream_bytes: int = 0
+    disk_wire_bytes: int = 0
     memory_total: int = 0
     memory_remaining: int = 0
     disk_total: int = 0

@@ -199,6 +199,9 @@ class Encoding(Section):
     dedupe_cache_mib: int = Field(
         512, ge=8, le=4096, description="pages kept on each side of a job to point back at, at most, MiB"
     )
+    disk_cache_mib: int = Field(
+        128, ge=8, le=4096, description="the same for blocks of the disks that move with a guest, all together"
+    )
     batch_bytes: int = Field(1 << 20, ge=65536, le=8 << 20, description="QEMU's bytes encoded at once, at most")
     qemu_buffer_bytes: int = Field(
         262144, ge=65536, description="QEMU's bytes taken at once, at most, while the wire is behind"

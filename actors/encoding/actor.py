@@ -2,22 +2,23 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import msgspec
 import structlog
 
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
-from actors.config.schema import Config
+from actors.config.schema import Config, Encoding
 from actors.encoding import decoder, encoder, filler, store
 from actors.encoding.decoder_pump import DecoderPump
+from actors.encoding.disks import DiskGate, Streams
 from actors.encoding.encoder_pump import EncoderPump
 from actors.encoding.far import Acquaintances
-from actors.encoding.files import FileLibrary
+from actors.encoding.files import FileBlocks, FileLibrary
 from actors.encoding.keyed import KEY_BYTES
-from actors.encoding.messages import CodecStats, Job, OpenDecoder, OpenEncoder, StoreChange, StoreState
+from actors.encoding.messages import CodecStats, Disks, Job, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.pump import Patience, Pump
 from actors.encoding.registry import Registry
 from actors.encoding.store import Store, StoreCounts
@@ -31,16 +32,15 @@ ENDED_MAX = 64
 FILES_S = 4.0
 STORE_FOLDER = "store"
 FILES_FOLDER = "store-files"
-_Pump = TypeVar("_Pump", bound=Pump)
 
 
-class _Jobs(Generic[_Pump]):
+class _Jobs:
     """The jobs of one actor; a job is known only to the site that opened it."""
 
     def __init__(self, config: Config) -> None:
         move = config.migration
         self._run_dir = config.node.run_dir.resolve()
-        self._jobs: dict[str, _Pump] = {}
+        self._jobs: dict[str, Streams] = {}
         # Disks are copied before QEMU opens the RAM stream, so a job may wait as long as a whole move.
         self.patience = Patience(
             peer_s=move.perform_s, connect_s=move.call_s, stall_s=move.perform_s, end_s=move.finish_s
@@ -53,14 +53,19 @@ class _Jobs(Generic[_Pump]):
             raise Refused(detail=f"{given} does not lie in {self._run_dir}")
         return path
 
-    def start(self, pump: _Pump) -> Empty:
+    def gate(self, job: str, listen_path: str, disks: Disks, make: Callable[[], Pump]) -> DiskGate:
+        """What takes in the connections of a job's disks."""
+        return DiskGate(job, self.path(listen_path), disks.count, make, self.patience.peer_s)
+
+    def start(self, memory: Pump, disks: DiskGate | None) -> Empty:
         """Start a job; one of that name must have ended."""
-        old = self._jobs.get(pump.job)
+        old = self._jobs.get(memory.job)
         if old is not None and not old.ended:
-            raise Conflict(detail=f"job {pump.job} is open already")
-        pump.start()
-        self._jobs.pop(pump.job, None)
-        self._jobs[pump.job] = pump
+            raise Conflict(detail=f"job {memory.job} is open already")
+        streams = Streams(memory, disks)
+        streams.start()
+        self._jobs.pop(streams.job, None)
+        self._jobs[streams.job] = streams
         ended = [job for job, each in self._jobs.items() if each.ended]
         for job in ended[:-ENDED_MAX]:
             del self._jobs[job]
@@ -68,18 +73,23 @@ class _Jobs(Generic[_Pump]):
 
     def stats(self, job: str) -> CodecStats:
         """The account of `job`."""
-        pump = self._jobs.get(job)
-        if pump is None:
+        streams = self._jobs.get(job)
+        if streams is None:
             raise JobUnknown(job=job)
-        return pump.stats()
+        return streams.stats()
 
     async def close(self, job: str) -> Empty:
         """End and forget `job`; one that is unknown is closed already."""
-        pump = self._jobs.get(job)
-        if pump is not None:
-            await asyncio.to_thread(pump.close)
+        streams = self._jobs.get(job)
+        if streams is not None:
+            await asyncio.to_thread(streams.close)
             self._jobs.pop(job, None)
         return Empty()
+
+
+def share_mib(config: Encoding, disks: Disks) -> int:
+    """What the cache of one disk may hold, MiB."""
+    return max(1, config.disk_cache_mib // disks.count)
 
 
 def open_store(config: Config) -> Store | None:
@@ -99,25 +109,28 @@ class DeltaEncoder(Service):
         store.warm_up()
         filler.warm_up()
         self._config = config.encoding
-        self._jobs: _Jobs[EncoderPump] = _Jobs(config)
+        self._jobs = _Jobs(config)
         self._acquaintances = Acquaintances()
         self._store = open_store(config)
 
     @exposed()
     async def open(self, caller: Caller, request: OpenEncoder) -> Empty:  # noqa: ARG002
         """Listen for QEMU; the job waits for it."""
-        return self._jobs.start(
-            EncoderPump(
-                request.job,
-                self._jobs.path(request.qemu_path),
-                self._jobs.path(request.wire_path),
-                self._config,
-                self._jobs.patience,
-                request.link_bytes_per_s,
-                self._acquaintances,
-                self._store,
-            ),
-        )
+        wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
+        gate = None
+        if (disks := request.disks) is not None:
+            to = self._jobs.path(disks.wire_path)
+            config = self._config.model_copy(update={"dedupe_cache_mib": share_mib(self._config, disks)})
+            gate = self._jobs.gate(
+                request.job, disks.qemu_path, disks, lambda: self._pump(request, None, to, config, disk=True)
+            )
+        return self._jobs.start(self._pump(request, qemu, wire, self._config), gate)
+
+    def _pump(
+        self, request: OpenEncoder, qemu: Path | None, wire: Path, config: Encoding, *, disk: bool = False
+    ) -> EncoderPump:
+        link_bytes_per_s, known, patience = request.link_bytes_per_s, self._acquaintances, self._jobs.patience
+        return EncoderPump(request.job, qemu, wire, config, patience, link_bytes_per_s, known, self._store, disk=disk)
 
     @exposed()
     async def stats(self, caller: Caller, request: Job) -> CodecStats:  # noqa: ARG002
@@ -138,7 +151,7 @@ class DeltaDecoder(Service):
         store.warm_up()
         filler.warm_up()
         self._config = config.encoding
-        self._jobs: _Jobs[DecoderPump] = _Jobs(config)
+        self._jobs = _Jobs(config)
         self._store = open_store(config)
         self._key = self._store.key if self._store is not None else secrets.token_bytes(KEY_BYTES)
         self._library = FileLibrary(config.node.state_dir / FILES_FOLDER, self._key)
@@ -154,16 +167,28 @@ class DeltaDecoder(Service):
         """
         wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
         paths = [*request.files, *self._registry.in_place()] if self._config.images else []
-        files = await asyncio.to_thread(self._library.open, paths, FILES_S)
-        cache_mib, patience = self._config.dedupe_cache_mib, self._jobs.patience
-        try:
-            return self._jobs.start(
-                DecoderPump(request.job, wire, qemu, cache_mib, patience, self._key, self._store, files)
+        gate = None
+        if (disks := request.disks) is not None:
+            to, share = self._jobs.path(disks.qemu_path), share_mib(self._config, disks)
+            gate = self._jobs.gate(
+                request.job,
+                disks.wire_path,
+                disks,
+                lambda: self._pump(request.job, None, to, share, self._library.open(paths, 0.0), disk=True),
             )
+        files = await asyncio.to_thread(self._library.open, paths, FILES_S)
+        try:
+            return self._jobs.start(self._pump(request.job, wire, qemu, self._config.dedupe_cache_mib, files), gate)
         except NovaCronError:
             for file in files:
                 file.close()
             raise
+
+    def _pump(
+        self, job: str, wire: Path | None, qemu: Path, cache_mib: int, files: list[FileBlocks], *, disk: bool = False
+    ) -> DecoderPump:
+        patience = self._jobs.patience
+        return DecoderPump(job, wire, qemu, cache_mib, patience, self._key, self._store, files, disk=disk)
 
     @exposed()
     async def stats(self, caller: Caller, request: Job) -> CodecStats:  # noqa: ARG002

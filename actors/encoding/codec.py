@@ -20,9 +20,10 @@ _PAYLOAD_MAX_BYTES = 2 * STREAM_MAX_BYTES + 64
 
 
 class Compressor:
-    """Compresses the payloads of one stream, in the order in which they are sent."""
+    """Compresses the payloads of one stream, in the order in which they are sent, with a window of 2^`window_log`."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_log: int = WINDOW_LOG) -> None:
+        self._window_log = window_log
         self._frame: zstandard.ZstdCompressionObj | None = None
         self._level = 0
 
@@ -33,7 +34,9 @@ class Compressor:
         codec = CODEC_GO_ON
         if self._frame is None or level != self._level:
             codec, self._level = CODEC_BEGIN, level
-            options = zstandard.ZstdCompressionParameters.from_level(level, window_log=WINDOW_LOG, enable_ldm=True)
+            options = zstandard.ZstdCompressionParameters.from_level(
+                level, window_log=self._window_log, enable_ldm=True
+            )
             self._frame = zstandard.ZstdCompressor(compression_params=options).compressobj()
         body = self._frame.compress(payload) + self._frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
         return codec, body

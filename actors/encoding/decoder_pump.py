@@ -1,4 +1,4 @@
-"""The target's half of a job: wire → decoder → QEMU's incoming socket; back go QEMU's answers and the decoder's own."""
+"""The target's half of a stream: wire → decoder → QEMU's socket; back go QEMU's answers and the decoder's own."""
 
 import socket
 import threading
@@ -17,28 +17,32 @@ from actors.encoding.store import Store
 
 
 class DecoderPump(Pump):
-    """Decodes one job. Listens for the transport at `wire_path`; connects to QEMU at `qemu_path` with the first data.
+    """Decodes one stream. Listens for the transport at `wire_path`; connects to `qemu_path` with the first data.
 
     Args:
         cache_mib: the largest page ring that the sender may ask for, MiB.
         key: of the digests of this node's blocks.
         store: the node's store, referred to and filled; None: it has none.
         files: files that the sender may refer to; closed with the job once it was started.
+        disk: QEMU is an NBD server: it speaks first, so it is connected to at once.
     """
 
     def __init__(
         self,
         job: str,
-        wire_path: Path,
+        wire_path: Path | None,
         qemu_path: Path,
         cache_mib: int,
         patience: Patience,
         key: bytes = bytes(16),
         store: Store | None = None,
         files: Sequence[FileBlocks] = (),
+        *,
+        disk: bool = False,
     ) -> None:
         super().__init__(job, wire_path, qemu_path, patience)
         self._files = files
+        self._disk = disk
         self._decoder = Decoder(cache_mib, Shelf(key, store, files))
         self._filler = Filler(job, store, lambda: self._decoder.ring) if store is not None and store.slots else None
         self._back = threading.Lock()
@@ -60,7 +64,7 @@ class DecoderPump(Pump):
 
     def _forward(self, peer: socket.socket) -> None:
         decoder = self._decoder
-        qemu: socket.socket | None = None
+        qemu = self._return_path(peer) if self._disk else None
         if self._filler is not None:
             self._filler.start()
         while not decoder.finished:

@@ -8,7 +8,7 @@ import xxhash
 
 from actors.encoding import condense as con
 from actors.encoding import layout as lay
-from actors.encoding.codec import Compressor
+from actors.encoding.codec import WINDOW_LOG, Compressor
 from actors.encoding.far import Acquaintances, FarStore
 from actors.encoding.find import NO_BLOCK, Finds
 from actors.encoding.format import (
@@ -28,7 +28,7 @@ from actors.encoding.keyed import DIGEST_WORDS, sip128
 from actors.encoding.messages import LayerCount
 from actors.encoding.noise import noisy_pages
 from actors.encoding.pages import PageIndex, PageRing
-from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
+from actors.encoding.parser import UNPARSED_MAX_BYTES, Parser, StreamParser
 from actors.encoding.records import HEADER_BYTES, PAGE_RECORD_BYTES, ZERO_RECORD_BYTES, Records
 from actors.encoding.reverse import Need, Prints, Source, Sources
 from actors.encoding.window import Held, Window
@@ -38,7 +38,9 @@ NOISE_SHARE = 0.9
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Which layers run and how large they may grow; the fields are those of the configuration's `encoding`."""
+    """Which layers run and how large they may grow; the fields are those of the configuration's `encoding`,
+    and of zstd's window the binary logarithm.
+    """
 
     zero: bool = True
     store: bool = True
@@ -48,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     zstd: bool = True
     dedupe_cache_mib: int = 128
     batch_bytes: int = 1 << 20
+    window_log: int = WINDOW_LOG
 
     @property
     def slots(self) -> int:
@@ -80,13 +83,18 @@ class Encoder:
         settings: layers and bounds.
         clock: CPU seconds of the calling thread, for the layers' accounts.
         acquaintances: what is remembered of other nodes' stores.
+        parser: of the stream; None: that of QEMU's migration.
 
     `level` is the zstd level of the next batch. `far` is to be told what comes back, `window` when a
     batch is done; `missed` counts the pages that the far side turned out not to have.
     """
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float], acquaintances: Acquaintances | None = None
+        self,
+        settings: Settings,
+        clock: Callable[[], float],
+        acquaintances: Acquaintances | None = None,
+        parser: Parser | None = None,
     ) -> None:
         self.settings = settings
         self.level = 3
@@ -100,14 +108,14 @@ class Encoder:
         self._buffer = np.empty(batch_max, np.uint8)
         self._end = 0
         self._sent = 0
-        self._parser = StreamParser()
+        self._parser: Parser = parser or StreamParser()
         self._found = Records(batch_max)
         self._ring = PageRing.of(max(1, settings.slots))
         self._index = PageIndex.of(max(1, settings.slots))
         self._parts = lay.Parts(batch_max)
         self._counts = np.zeros(lay.OPS_KNOWN, np.int64)
         self._layers_on = con.LayersOn(settings.zero, settings.dedupe, settings.delta)
-        self._compressor = Compressor()
+        self._compressor = Compressor(settings.window_log)
         self._digest = xxhash.xxh3_128()
         # Kept apart, since others may ask while the encoding thread updates the hash.
         self._digest_now = self._digest.digest()

@@ -1,4 +1,4 @@
-"""The source's half of a job: QEMU's socket → encoder → wire; what comes back is answered, learnt or QEMU's."""
+"""The source's half of a stream: QEMU's socket → encoder → wire; what comes back is answered, learnt or QEMU's."""
 
 import socket
 import threading
@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 from actors.config.schema import Encoding
+from actors.encoding.codec import WINDOW_LOG
 from actors.encoding.encoder import Encoder, Settings
 from actors.encoding.far import Acquaintances
 from actors.encoding.filler import Filler
 from actors.encoding.handover import Handover
 from actors.encoding.messages import CodecStats
+from actors.encoding.nbd import NbdParser
 from actors.encoding.plan import Planner, Seen
 from actors.encoding.pump import COPY_BYTES, Patience, Pump
 from actors.encoding.reverse import Answer, Done, Message, Need, Prints, Reader, Ready, Sources
@@ -21,27 +23,32 @@ from actors.errors import DeadlineExceeded, NovaCronError
 HELD_S = 0.003
 # QEMU's stream waits so long for what the far side has. That was asked for when the job was opened, so it is here.
 READY_S = 1.0
+# Disks may be many, each with a window of its own; 8 MiB are enough where blocks that repeat are found otherwise.
+DISK_WINDOW_LOG = 23
 
 
 class EncoderPump(Pump):
-    """Encodes one job. Listens for QEMU at `qemu_path`, and connects to the transport at `wire_path` meanwhile.
+    """Encodes one stream. Listens for QEMU at `qemu_path`, and connects to the transport at `wire_path` meanwhile.
 
     Args:
         link_bytes_per_s: forecast of the link, 0: unknown.
         acquaintances: what is remembered of other nodes' stores.
         store: this node's own, to be filled with what passes.
+        disk: the stream is that of an NBD client, not that of a migration.
     """
 
     def __init__(
         self,
         job: str,
-        qemu_path: Path,
+        qemu_path: Path | None,
         wire_path: Path,
         config: Encoding,
         patience: Patience,
         link_bytes_per_s: float = 0.0,
         acquaintances: Acquaintances | None = None,
         store: Store | None = None,
+        *,
+        disk: bool = False,
     ) -> None:
         super().__init__(job, qemu_path, wire_path, patience)
         settings = Settings(
@@ -53,9 +60,10 @@ class EncoderPump(Pump):
             zstd=config.zstd,
             dedupe_cache_mib=config.dedupe_cache_mib,
             batch_bytes=config.batch_bytes,
+            window_log=DISK_WINDOW_LOG if disk else WINDOW_LOG,
         )
         self._behind_bytes = config.qemu_buffer_bytes
-        self._encoder = Encoder(settings, time.thread_time, acquaintances)
+        self._encoder = Encoder(settings, time.thread_time, acquaintances, NbdParser() if disk else None)
         self._planner = Planner(config.zstd_level, link_bytes_per_s)
         self._handover = Handover()
         self._filler = Filler(job, store, lambda: self._encoder.ring) if store is not None and store.slots else None
@@ -84,9 +92,9 @@ class EncoderPump(Pump):
             last_at=self._last_at,
         )
 
-    def start(self) -> None:
+    def start(self, peer: socket.socket | None = None) -> None:
         """Listen for QEMU; meanwhile ask the far side what it has."""
-        super().start()
+        super().start(peer)
         self._help(self._meet, "back")
 
     def _meet(self) -> None:

@@ -1,6 +1,18 @@
 """Requests and answers of the encoder and decoder actors (HDE)."""
 
+from typing import Annotated
+
 import msgspec
+
+
+class Disks(msgspec.Struct, frozen=True, kw_only=True):
+    """The `count` disks that move with a guest. QEMU's NBD clients connect to the encoder at `qemu_path`, one for each
+    disk, and the decoder to QEMU's NBD server there; `wire_path` is the transport's, as for memory.
+    """
+
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    qemu_path: str
+    wire_path: str
 
 
 class OpenEncoder(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,6 +25,7 @@ class OpenEncoder(msgspec.Struct, frozen=True, kw_only=True):
     qemu_path: str
     wire_path: str
     link_bytes_per_s: float = 0.0
+    disks: Disks | None = None
 
 
 class OpenDecoder(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +38,7 @@ class OpenDecoder(msgspec.Struct, frozen=True, kw_only=True):
     wire_path: str
     qemu_path: str
     files: list[str] = []
+    disks: Disks | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +56,32 @@ class LayerCount(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float = 0.0
 
 
+Layers = dict[str, LayerCount]
+
+
+def add_layers(some: Layers, others: Layers) -> Layers:
+    """The sums, layer by layer."""
+    total = dict(some)
+    for name, other in others.items():
+        one = total.get(name, LayerCount())
+        total[name] = LayerCount(
+            pages=one.pages + other.pages,
+            bytes_in=one.bytes_in + other.bytes_in,
+            bytes_out=one.bytes_out + other.bytes_out,
+            cpu_s=one.cpu_s + other.cpu_s,
+        )
+    return total
+
+
+class DiskStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the streams of a job's disks came to, all together; see `CodecStats`. `streams`: how many there were."""
+
+    streams: int = 0
+    stream_bytes: int = 0
+    wire_bytes: int = 0
+    layers: dict[str, LayerCount] = {}
+
+
 class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     """One job's codec. `state`: waiting, running, done or failed (then `reason` says why).
 
@@ -50,7 +90,7 @@ class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     side was referred to and had to ask for. `round` counts how often the
     page addresses started over; `digest` is the running xxh3-128 of QEMU's stream (in the end equal on both sides).
     `pages_at` (the encoder's only): Unix seconds when the last batch with pages was handed to the wire, 0 before;
-    `last_at`: when the last of all was, by the decoder to QEMU.
+    `last_at`: when the last of all was, by the decoder to QEMU. All of this is about memory; `disks` tells of those.
     """
 
     job: str
@@ -65,6 +105,7 @@ class CodecStats(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: float = 0.0
     pages_at: float = 0.0
     last_at: float = 0.0
+    disks: DiskStats = DiskStats()
 
 
 class StoreImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ pages, and every other byte is carried as it stands. A wrong guess costs ratio, 
 
 import enum
 import struct
+from typing import Protocol
 
 import numpy as np
 import xxhash
@@ -34,6 +35,22 @@ SECTIONS_MAX = 1 << 16
 ADDRESS_MAX = 1 << 62
 # Longest piece that must be seen whole: a page record with a block's name of 255 bytes.
 UNPARSED_MAX_BYTES = rec.HEADER_BYTES + 1 + 255 + PAGE_BYTES + 64
+
+
+class Parser(Protocol):
+    """What the encoder needs of a parser, of whichever stream."""
+
+    @property
+    def rounds(self) -> int:
+        """How often the stream started over."""
+        ...
+
+    def parse(self, buffer: Bytes, end: int, found: Records) -> int:
+        """Parse ``buffer[:end]``, which begins where the last call stopped, and note its pages in `found`.
+
+        Returns how many bytes are done with; the rest (at most `UNPARSED_MAX_BYTES`) must come again, with more.
+        """
+        ...
 
 
 class Mode(enum.Enum):
@@ -75,10 +92,7 @@ class StreamParser:
         return int(self._cursor[rec.ROUNDS])
 
     def parse(self, buffer: Bytes, end: int, found: Records) -> int:
-        """Parse ``buffer[:end]``, which begins where the last call stopped, and note its pages in `found`.
-
-        Returns how many bytes are done with; the rest (at most `UNPARSED_MAX_BYTES`) must come again, with more.
-        """
+        """See `Parser.parse`."""
         found.count = 0
         at = 0
         view = buffer.data

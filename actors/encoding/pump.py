@@ -39,13 +39,13 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pump(ABC):
-    """One job: listens at `listen_path` and, when its peer needs it, connects to `connect_path`.
+    """One stream: listens at `listen_path` and, when its peer needs it, connects to `connect_path`.
 
     `start` returns once the path can be connected to; all else happens in threads. Whatever fails ends both
-    connections, so that both QEMUs see it at once.
+    connections, so that both QEMUs see it at once. Without a path to listen at, `start` is given the peer.
     """
 
-    def __init__(self, job: str, listen_path: Path, connect_path: Path, patience: Patience) -> None:
+    def __init__(self, job: str, listen_path: Path | None, connect_path: Path, patience: Patience) -> None:
         self.job = job
         self.state = "waiting"
         self.reason = ""
@@ -72,10 +72,18 @@ class Pump(ABC):
         """Whether the job is over, well or badly."""
         return self.state in ("done", "failed")
 
-    def start(self) -> None:
-        """Listen, and work in the background."""
-        listener = self._keep(sockets.listen(self._listen_path))
-        self._main = threading.Thread(target=self._run, args=(listener,), name=f"{self.job}-forward", daemon=True)
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return self._main is not None and not self._main.is_alive()
+
+    def start(self, peer: socket.socket | None = None) -> None:
+        """Listen, unless `peer` has come already, and work in the background."""
+        if peer is None:
+            assert self._listen_path is not None, "somebody has to come from somewhere"
+            peer = sockets.listen(self._listen_path)
+        first = self._keep(peer)
+        self._main = threading.Thread(target=self._run, args=(first,), name=f"{self.job}-forward", daemon=True)
         self._main.start()
 
     def close(self) -> None:
@@ -85,10 +93,11 @@ class Pump(ABC):
         if self._main is not None:
             self._main.join(timeout=self._patience.end_s)
 
-    def _run(self, listener: socket.socket) -> None:
+    def _run(self, peer: socket.socket) -> None:
         try:
-            peer = self._keep(sockets.accept(listener, self._patience.peer_s, self._stop))
-            self._listen_path.unlink(missing_ok=True)
+            if self._listen_path is not None:
+                peer = self._keep(sockets.accept(peer, self._patience.peer_s, self._stop))
+                self._listen_path.unlink(missing_ok=True)
             peer.settimeout(self._patience.stall_s)
             self.state = "running"
             self._forward(peer)
@@ -108,7 +117,8 @@ class Pump(ABC):
             thread.join(timeout=self._patience.end_s)
         for opened in self._sockets:
             opened.close()
-        self._listen_path.unlink(missing_ok=True)
+        if self._listen_path is not None:
+            self._listen_path.unlink(missing_ok=True)
 
     def _connect(self) -> socket.socket:
         far = self._keep(sockets.connect(self._connect_path, self._patience.connect_s, self._stop))

@@ -12,8 +12,10 @@ RETRY_S = 0.02
 LOOK_UP_S = 0.1
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path, backlog: int = 1) -> socket.socket:
     """A listening socket at `path` that every local user may connect to; a socket left there before goes.
+
+    `backlog`: how many may have connected and not been accepted; who comes then and won't wait fails.
 
     Raises:
         Conflict: something that is no socket lies there.
@@ -26,7 +28,7 @@ def listen(path: Path) -> socket.socket:
         listener.bind(str(path))
         # QEMU runs as a user of its own; the directory keeps others out.
         path.chmod(0o666)
-        listener.listen(1)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise Unreachable(what=f"{path}: {error.strerror or error}") from error

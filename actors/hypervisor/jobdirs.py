@@ -25,9 +25,10 @@ def paths_of(run_dir: Path, libvirtd: Path, job: str) -> JobPaths:
         wire=str(directory / "wire.sock"),
         libvirt=str(directory / "libvirt.sock"),
         nbd=str(directory / "nbd.sock"),
+        nbd_wire=str(directory / "nbd-wire.sock"),
         libvirtd=str(libvirtd),
     )
-    longest = max(len(path) for path in (paths.ram, paths.wire, paths.libvirt, paths.nbd))
+    longest = max(len(path) for path in (paths.ram, paths.wire, paths.libvirt, paths.nbd_wire))
     if longest > _SOCKET_PATH_MAX:
         raise Failed(
             detail=f"node.run_dir {run_dir} is {longest - _SOCKET_PATH_MAX} characters too long for UNIX sockets"

@@ -127,6 +127,7 @@ class JobPaths(msgspec.Struct, frozen=True, kw_only=True):
     wire: str
     libvirt: str
     nbd: str
+    nbd_wire: str
     libvirtd: str
 
 

@@ -4,7 +4,7 @@ from collections import deque
 
 import msgspec
 
-from actors.encoding.messages import CodecStats
+from actors.encoding.messages import CodecStats, add_layers
 from actors.hypervisor.messages import MoveStatus
 from actors.migration.messages import Progress
 from actors.prediction.messages import Forecast
@@ -15,7 +15,10 @@ RATE_WINDOW_S = 3.0
 
 
 class _Mark(msgspec.Struct, frozen=True):
+    """`wire_bytes` of memory, that `guest_bytes` of it became; `sent_bytes` of all."""
+
     at: float
+    sent_bytes: int
     wire_bytes: int
     guest_bytes: int
 
@@ -41,15 +44,19 @@ class Meter:
             # Where there are no layers, what QEMU writes is what crosses.
             pages = sum(layer.pages for layer in codec.layers.values())
             guest_bytes = pages * PAGE_BYTES if codec.layers else codec.stream_bytes
-            self._marks.append(_Mark(at, codec.wire_bytes, guest_bytes))
+            disks = codec.disks
+            sent_bytes = codec.wire_bytes + disks.wire_bytes
+            self._marks.append(_Mark(at, sent_bytes, codec.wire_bytes, guest_bytes))
             while self._marks[0].at < at - WINDOW_S:
                 self._marks.popleft()
             self._last = msgspec.structs.replace(
                 self._last,
-                stream_bytes=codec.stream_bytes,
-                wire_bytes=codec.wire_bytes,
+                stream_bytes=codec.stream_bytes + disks.stream_bytes,
+                wire_bytes=sent_bytes,
+                disk_stream_bytes=disks.stream_bytes,
+                disk_wire_bytes=disks.wire_bytes,
                 round=codec.round if codec.layers or status is None else max(self._last.round, status.iteration),
-                layers=codec.layers,
+                layers=add_layers(codec.layers, disks.layers),
                 rate_bytes_per_s=self._rate(at),
             )
         if status is not None and (status.memory_total or status.disk_total):
@@ -67,7 +74,7 @@ class Meter:
     def _rate(self, at: float) -> float:
         recent = [mark for mark in self._marks if mark.at >= at - RATE_WINDOW_S]
         first, last = recent[0], recent[-1]
-        return (last.wire_bytes - first.wire_bytes) / (last.at - first.at) if last.at > first.at else 0.0
+        return (last.sent_bytes - first.sent_bytes) / (last.at - first.at) if last.at > first.at else 0.0
 
     def _eta(self, forecast: Forecast | None) -> tuple[float, float, float]:
         """(expected, low, high) seconds: remaining bytes × measured ratio ÷ forecast, at both ends of both ranges."""
@@ -100,5 +107,7 @@ class Meter:
         return ratios
 
     def _remaining(self, ratio: float) -> float:
-        # Disks cross as they are.
-        return self._last.memory_remaining * ratio + self._last.disk_remaining
+        last = self._last
+        copied_bytes = last.disk_total - last.disk_remaining
+        disk_ratio = last.disk_wire_bytes / copied_bytes if copied_bytes > 0 else 1.0
+        return last.memory_remaining * ratio + last.disk_remaining * disk_ratio

@@ -9,9 +9,9 @@ from typing import Protocol
 import msgspec
 
 from actors.calls.messages import Empty
-from actors.encoding.messages import CodecStats, OpenDecoder
+from actors.encoding.messages import CodecStats, Disks, OpenDecoder
 from actors.errors import NodeUnknown, NovaCronError
-from actors.hypervisor.messages import FinishMove, MoveJob, MoveStatus, PrepareIncoming
+from actors.hypervisor.messages import FinishMove, GuestInfo, JobPaths, MoveJob, MoveStatus, PrepareIncoming
 from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob, Welcome
 from actors.migration.paths import arrived, offered
 from actors.migration.remotes import Remotes, all_of
@@ -28,6 +28,12 @@ class Target(Protocol):
     async def receive(self, request: Receive) -> None: ...
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus: ...
     async def end(self, request: EndTarget) -> None: ...
+
+
+def disks_of(info: GuestInfo, paths: JobPaths) -> Disks | None:
+    """The disks that move with the guest, if it has any."""
+    count = sum(disk.moves for disk in info.disks)
+    return Disks(count=count, qemu_path=paths.nbd, wire_path=paths.nbd_wire) if count else None
 
 
 class Receiver:
@@ -86,13 +92,19 @@ class Here:
         node, guest = request.target, request.guest
         prepare = PrepareIncoming(job=request.job, source=request.source, info=guest.info, xml=guest.xml)
         paths = await self._remotes.agent(node).prepare_incoming(prepare, self._prepare_s)
-        if request.path == "coded":
-            files = [disk.path for disk in guest.info.disks if disk.read_only]
-            opening = OpenDecoder(job=request.job, wire_path=paths.wire, qemu_path=paths.ram, files=files)
+        coded = request.path == "coded"
+        if coded:
+            opening = OpenDecoder(
+                job=request.job,
+                wire_path=paths.wire,
+                qemu_path=paths.ram,
+                files=[disk.path for disk in guest.info.disks if disk.read_only],
+                disks=disks_of(guest.info, paths),
+            )
             await self._remotes.decoder(node).decode(opening)
-        memory = paths.wire if request.path == "coded" else paths.ram
+        memory, disks = (paths.wire, paths.nbd_wire) if coded else (paths.ram, paths.nbd)
         transport = self._remotes.transport(node)
-        for service, path in (("ram", memory), ("libvirt", paths.libvirtd), ("nbd", paths.nbd)):
+        for service, path in (("ram", memory), ("libvirt", paths.libvirtd), ("nbd", disks)):
             name = f"{service}:{request.job}"
             exposed = Expose(tag=request.job, service=name, connect_path=path, peer=request.source)
             await transport.expose(exposed)

@@ -22,7 +22,7 @@ from actors.hypervisor.messages import (
 from actors.migration.events import Do, Reading
 from actors.migration.messages import EndTarget, Receive, TargetJob
 from actors.migration.paths import departed
-from actors.migration.receiver import Target
+from actors.migration.receiver import Target, disks_of
 from actors.migration.remotes import Remotes, all_of
 from actors.migration.states import Job, State, Step
 from actors.prediction.messages import Forecast
@@ -127,8 +127,8 @@ class Saga:
         assert here is not None, "frozen before it is wired"
         transport = self._remotes.transport(job.source)
         await transport.connect(job.target, plan.streams)
-        memory = here.wire if job.path == "coded" else here.ram
-        lines = (("ram", memory, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", here.nbd, _DISKS))
+        memory, disks = (here.wire, here.nbd_wire) if job.path == "coded" else (here.ram, here.nbd)
+        lines = (("ram", memory, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", disks, _DISKS))
         for service, path, priority in lines:
             name = f"{service}:{job.id}"
             forward = Forward(
@@ -146,6 +146,7 @@ class Saga:
                 qemu_path=here.ram,
                 wire_path=here.wire,
                 link_bytes_per_s=plan.link_bytes_per_s,
+                disks=disks_of(plan.guest.info, here),
             )
             await self._remotes.encoder(job.source).encode(opening)
 

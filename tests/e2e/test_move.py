@@ -1,6 +1,7 @@
 """Moves of real guests between the two sites: there and back, with disks, and with parts killed on the way."""
 
 from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
 
@@ -146,17 +147,24 @@ def test_qemu_may_not_stop_the_guest_before_the_rest_fits(world: World, guest: t
     _sound(watch, HERE)
 
 
-def test_a_disk_of_its_own_moves_too(world: World) -> None:
-    name = "g-disk"
-    watch = world.guest(name, HERE, data_mib=16)
+def test_a_disk_of_its_own_moves_too_and_comes_back_by_reference(world: World) -> None:
+    name, new = "g-disk", Random(9).randbytes(8 << 20)
+    watch = world.guest(name, HERE, data=new + b"text of some kind".ljust(32) * (8 << 15))
+    sent = []
     try:
-        job = world.wait(world.start_move(name, THERE).id)
-        assert job.state == "completed", job
-        watch.arrived(THERE)
-        _sound(watch, THERE)
-        assert world.running_on(name) == [THERE]
+        for target in (THERE, HERE):
+            job = world.wait(world.start_move(name, target).id)
+            assert job.state == "completed", job
+            watch.arrived(target)
+            _sound(watch, target)
+            assert world.running_on(name) == [target]
+            assert job.progress.disk_stream_bytes > 16 << 20, job.progress
+            sent.append(job.progress.disk_wire_bytes)
+            until("the store to be filled", lambda: world.stored(HERE) > len(new) // 4096, 60.0)
     finally:
         world.remove(name)
+    assert len(new) < sent[0] < len(new) * 5 // 4
+    assert sent[1] < sent[0] // 4
 
 
 def test_placement_chooses_when_no_node_is_named(world: World, guest: tuple[str, Watch]) -> None:

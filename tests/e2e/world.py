@@ -55,8 +55,8 @@ class World:
         self.token = token
         self.url = f"http://{lead.address}:8443"
 
-    def guest(self, name: str, node: str, data_mib: int = 0) -> Watch:
-        """Create and start a guest on `node`, with a written disk of `data_mib` if not 0; returns when it ticks.
+    def guest(self, name: str, node: str, data: bytes = b"") -> Watch:
+        """Create and start a guest on `node`, with a disk of its own that begins as `data`; returns when it ticks.
 
         The nodes' stores are emptied: what an earlier test's guest left there would make moves too short to break.
         """
@@ -65,20 +65,29 @@ class World:
         files = {one.name: one.run_dir / _console(name).name for one in self.lab.plan.nodes}
         for file in files.values():
             file.unlink(missing_ok=True)
-        self.create(name, node, data_mib)
+        self.create(name, node, data)
         watch = Watch(name, files, node)
         watch.until_ticks(5, BOOT_S)
         return watch
 
-    def create(self, name: str, node: str, data_mib: int = 0) -> GuestInfo:
-        """Ask for a small guest that changes its memory, 64 MiB of files in its page cache."""
-        disk = (
-            DiskSpec(target="vdb", path="", format="raw", size_bytes=data_mib << 20, moves=True) if data_mib else None
-        )
+    def create(self, name: str, node: str, data: bytes = b"") -> GuestInfo:
+        """Ask for a small guest that changes its memory, 64 MiB of files in its page cache, and its disk if any."""
+        disk = None
+        if data:
+            image = self._image(name)
+            folder = self.lab.node(node).state_dir / "lib-novacron" / "images"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / image.name).write_bytes(data)
+            (folder / image.name).chmod(0o666)
+            disk = DiskSpec(target="vdb", path=str(image), format="raw", size_bytes=len(data), moves=True)
         load = Load(region_mib=32, per_s=500, bytes_each=64)
         spec = guest_spec(name, "memory", 256, load, 64, build(IMAGES), data_disk=disk, disk_writes_per_s=4)
         spec = msgspec.structs.replace(spec, console=str(_console(name)))
         return self.api.create_guest(CreateGuestAnywhere(spec=spec, node=node))
+
+    @staticmethod
+    def _image(guest: str) -> Path:
+        return Path(f"/var/lib/novacron/images/{guest}-vdb.raw")
 
     def remove(self, name: str) -> None:
         """Stop and delete a guest, wherever it is."""

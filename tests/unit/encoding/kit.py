@@ -15,7 +15,7 @@ from actors.encoding.find import PRINT_MASK
 from actors.encoding.format import Opening
 from actors.encoding.kernel import Bytes, Ints, Words
 from actors.encoding.keyed import digest_pages, key_words
-from actors.encoding.parser import UNPARSED_MAX_BYTES, StreamParser
+from actors.encoding.parser import UNPARSED_MAX_BYTES, Parser, StreamParser
 from actors.encoding.reverse import Done, Message, Need, Prints, Reader, Ready, Sources, pack
 from actors.encoding.shelf import Blocks, Shelf
 
@@ -95,12 +95,13 @@ def encoded(
     flush: bool = False,
     blocks: Sequence[Blocks] = (),
     acquaintances: Acquaintances | None = None,
+    parser: Parser | None = None,
 ) -> tuple[bytes, Encoder]:
     """All frames for a stream that comes in `parts`; with `flush` nothing is held back between them.
 
-    `blocks`: what the far side has.
+    `blocks`: what the far side has. `parser`: of the stream, if it is no migration's.
     """
-    encoder = Encoder(settings, no_clock, acquaintances)
+    encoder = Encoder(settings, no_clock, acquaintances, parser)
     frames = [encoder.open()]
     for message in Shelf(KEY, None, blocks).tell(Opening.unpack(memoryview(frames[0]), 1 << 20)):
         tell(encoder, message)
@@ -147,7 +148,12 @@ def moved(
 def found_pages(parts: Iterable[bytes]) -> tuple[list[tuple[int, int]], StreamParser]:
     """(offset in the whole stream, kind) of everything that the parser finds in a stream that comes in `parts`."""
     parser = StreamParser()
-    everything: list[tuple[int, int]] = []
+    return [(offset, kind) for offset, kind, _ in found_by(parser, parts)], parser
+
+
+def found_by(parser: Parser, parts: Iterable[bytes]) -> list[tuple[int, int, int]]:
+    """(offset in the whole stream, kind, key) of everything that `parser` finds in a stream that comes in `parts`."""
+    everything: list[tuple[int, int, int]] = []
     rest, base = b"", 0
     for part in parts:
         rest += part
@@ -156,9 +162,10 @@ def found_pages(parts: Iterable[bytes]) -> tuple[list[tuple[int, int]], StreamPa
         assert len(rest) - done <= UNPARSED_MAX_BYTES
         offsets = found.offsets[: found.count].tolist()
         assert all(offset < done for offset in offsets), "found beyond what is done with"
-        everything += [(base + o, k) for o, k in zip(offsets, found.kinds[: found.count].tolist(), strict=True)]
+        kinds, keys = found.kinds[: found.count].tolist(), found.keys[: found.count].tolist()
+        everything += [(base + o, kind, key) for o, kind, key in zip(offsets, kinds, keys, strict=True)]
         rest, base = rest[done:], base + done
-    return everything, parser
+    return everything
 
 
 def section(kind: int, payload: bytes, section_id: int = RAM, name: str = "ram") -> bytes:

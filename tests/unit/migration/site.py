@@ -296,6 +296,7 @@ class FakeAgent(Service):
             wire=f"{base}/wire",
             libvirt=f"{base}/libvirt",
             nbd=f"{base}/nbd",
+            nbd_wire=f"{base}/nbd-wire",
             libvirtd=f"/run/{self.node}/libvirtd",
         )
 

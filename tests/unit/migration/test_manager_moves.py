@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from actors.encoding.messages import Disks
 from actors.errors import (
     BadRequest,
     Conflict,
@@ -87,18 +88,21 @@ async def test_the_wiring_joins_both_ends(cluster):
     assert {(f.listen_path, f.peer, f.service) for f in here} == {
         (f"{base}/wire", "b1", f"ram:{job.id}"),
         (f"{base}/libvirt", "b1", f"libvirt:{job.id}"),
-        (f"{base}/nbd", "b1", f"nbd:{job.id}"),
+        (f"{base}/nbd-wire", "b1", f"nbd:{job.id}"),
     }
     base = f"/run/b1/{job.id}"
     assert {(e.connect_path, e.peer, e.service) for e in there} == {
         (f"{base}/wire", "a1", f"ram:{job.id}"),
         ("/run/b1/libvirtd", "a1", f"libvirt:{job.id}"),
-        (f"{base}/nbd", "a1", f"nbd:{job.id}"),
+        (f"{base}/nbd-wire", "a1", f"nbd:{job.id}"),
     }
     encoder = cluster.service("encoder", "a1").jobs[job.id]
     assert (encoder.qemu_path, encoder.wire_path) == (f"/run/a1/{job.id}/ram", f"/run/a1/{job.id}/wire")
     decoder = cluster.service("decoder", "b1").jobs[job.id]
     assert (decoder.wire_path, decoder.qemu_path) == (f"{base}/wire", f"{base}/ram")
+    for codec, node in ((encoder, "a1"), (decoder, "b1")):
+        base = f"/run/{node}/{job.id}"
+        assert codec.disks == Disks(count=1, qemu_path=f"{base}/nbd", wire_path=f"{base}/nbd-wire")
 
 
 async def test_the_files_in_place_are_the_guests_read_only_disks(cluster):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.encoding.messages import CodecStats, LayerCount
+from actors.encoding.messages import CodecStats, DiskStats, LayerCount
 from actors.hypervisor.messages import MoveStatus
 from actors.migration.progress import PAGE_BYTES, Meter
 from actors.prediction.messages import Forecast
@@ -53,11 +53,24 @@ def test_remaining_times_ratio_over_forecast():
     assert (progress.eta_low_s, progress.eta_high_s) == (pytest.approx(8), pytest.approx(32))
 
 
-def test_disks_cross_as_they_are():
+def test_disks_nobody_has_coded_yet_cross_as_they_are():
     meter = Meter()
     pages = 64 * MIB // PAGE_BYTES
     progress = meter.take(0, status(0, disk_remaining=80 * MIB), codec(16 * MIB, pages), forecast(8 * MIB))
     assert progress.eta_s == pytest.approx(10)
+
+
+def test_disks_have_a_ratio_of_their_own():
+    # 20 MiB of the disk became 5 MiB on the wire, 80 MiB are left; memory is done, whatever it took.
+    meter = Meter()
+    looked = msgspec.structs.replace(status(0, disk_remaining=80 * MIB), disk_total=100 * MIB)
+    disks = DiskStats(streams=1, stream_bytes=20 * MIB, wire_bytes=5 * MIB, layers={"zstd": LayerCount(pages=7)})
+    coded = msgspec.structs.replace(codec(16 * MIB, 64 * MIB // PAGE_BYTES), disks=disks)
+    progress = meter.take(0, looked, coded, forecast(5 * MIB))
+    assert progress.eta_s == pytest.approx(4)
+    assert (progress.wire_bytes, progress.disk_wire_bytes) == (21 * MIB, 5 * MIB)
+    assert progress.stream_bytes - progress.disk_stream_bytes == coded.stream_bytes
+    assert progress.layers["zstd"].pages == 64 * MIB // PAGE_BYTES + 7
 
 
 def test_a_lately_worse_ratio_widens_the_interval():
