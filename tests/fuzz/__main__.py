@@ -16,7 +16,7 @@ _WATCHED = (
     *(f"actors.transport.{name}" for name in ("calls", "channel", "frames", "handshake", "schedule", "session")),
     *(
         f"actors.encoding.{name}"
-        for name in ("codec", "decoder", "encoder", "far", "format", "parser", "reverse", "window")
+        for name in ("codec", "decoder", "encoder", "far", "format", "nbd", "parser", "reverse", "window")
     ),
     "actors.calls.directory",
     "actors.calls.service",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from tests.fuzz import engine, hde, wire
+from tests.fuzz import engine, hde, nbd, wire
 from tests.fuzz.target import Target
 
-TARGETS = {target.name: target for target in (*wire.TARGETS, *engine.TARGETS, *hde.TARGETS)}
+TARGETS = {target.name: target for target in (*wire.TARGETS, *engine.TARGETS, *hde.TARGETS, *nbd.TARGETS)}
 _CORPUS = Path(__file__).parent / "corpus"
 
 
