@@ -13,7 +13,17 @@ from actors.calls.messages import Caller, Empty, Reply
 from actors.calls.service import Service
 from actors.config.schema import Config
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
-from actors.encoding.messages import CodecStats, Job, OpenDecoder, OpenEncoder, StoreChange, StoreImage, StoreState
+from actors.encoding.messages import (
+    CodecStats,
+    Disks,
+    DiskStats,
+    Job,
+    OpenDecoder,
+    OpenEncoder,
+    StoreChange,
+    StoreImage,
+    StoreState,
+)
 
 HERE = Caller(node="a", site="north", same_site=True)
 PEER = Caller(node="b", site="south", same_site=False)
@@ -61,6 +71,29 @@ async def test_paths_outside_the_run_directory_are_refused(config: Config, tmp_p
             request = OpenDecoder(job="j", wire_path=wire, qemu_path=qemu)
             assert (await call(decoder, HERE, "open", request)).error == "refused"
     assert victim.read_text() == "precious"
+
+
+async def test_the_disks_of_a_job_come_and_go_with_it(config: Config, tmp_path: Path) -> None:
+    disks = Disks(count=2, qemu_path=str(tmp_path / "nbd"), wire_path=str(tmp_path / "nbd-wire"))
+    opened = {
+        "nbd-wire": (DeltaDecoder(config), msgspec.structs.replace(open_decoder(tmp_path), disks=disks)),
+        "nbd": (
+            DeltaEncoder(config),
+            OpenEncoder(job="j1", qemu_path=str(tmp_path / "r"), wire_path=str(tmp_path / "w"), disks=disks),
+        ),
+    }
+    for name, (codec, request) in opened.items():
+        assert (await call(codec, HERE, "open", request)).error == ""
+        assert (tmp_path / name).is_socket()
+        assert (await call(codec, HERE, "open", request)).error == "conflict"
+        reply = await call(codec, HERE, "stats", Job(job="j1"))
+        assert msgspec.msgpack.decode(reply.body, type=CodecStats).disks == DiskStats()
+        assert (await call(codec, HERE, "close", Job(job="j1"))).error == ""
+        assert not (tmp_path / name).exists()
+        outside = msgspec.structs.replace(disks, qemu_path="/tmp/q", wire_path="/tmp/w")
+        assert (await call(codec, HERE, "open", msgspec.structs.replace(request, disks=outside))).error == "refused"
+        nothing = msgspec.structs.replace(disks, count=0)
+        assert (await call(codec, HERE, "open", msgspec.structs.replace(request, disks=nothing))).error != ""
 
 
 async def test_files_are_open_as_long_as_the_job(config: Config, tmp_path: Path) -> None:
