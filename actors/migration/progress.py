@@ -109,5 +109,6 @@ class Meter:
     def _remaining(self, ratio: float) -> float:
         last = self._last
         copied_bytes = last.disk_total - last.disk_remaining
-        disk_ratio = last.disk_wire_bytes / copied_bytes if copied_bytes > 0 else 1.0
+        # Disks that have no codec cross as they are.
+        disk_ratio = last.disk_wire_bytes / copied_bytes if copied_bytes > 0 and last.disk_wire_bytes else 1.0
         return last.memory_remaining * ratio + last.disk_remaining * disk_ratio

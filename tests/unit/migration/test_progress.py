@@ -53,10 +53,12 @@ def test_remaining_times_ratio_over_forecast():
     assert (progress.eta_low_s, progress.eta_high_s) == (pytest.approx(8), pytest.approx(32))
 
 
-def test_disks_nobody_has_coded_yet_cross_as_they_are():
+@pytest.mark.parametrize("copied", [0, 20 * MIB])
+def test_disks_that_nobody_codes_cross_as_they_are(copied):
     meter = Meter()
     pages = 64 * MIB // PAGE_BYTES
-    progress = meter.take(0, status(0, disk_remaining=80 * MIB), codec(16 * MIB, pages), forecast(8 * MIB))
+    looked = msgspec.structs.replace(status(0, disk_remaining=80 * MIB), disk_total=80 * MIB + copied)
+    progress = meter.take(0, looked, codec(16 * MIB, pages), forecast(8 * MIB))
     assert progress.eta_s == pytest.approx(10)
 
 
