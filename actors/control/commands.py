@@ -162,7 +162,7 @@ class Override(Command, frozen=True, kw_only=True):
     """
 
     nodes: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=64)]
-    risk: Annotated[str, Meta(min_length=1, max_length=2048)]
+    risk: Annotated[str, Meta(min_length=1, max_length=8192)]
     reason: Annotated[str, Meta(min_length=1, max_length=1024)]
     lineage: bool = False
 
@@ -194,7 +194,7 @@ class StartGuest(Command, frozen=True, kw_only=True):
 
 
 class StopGuest(Command, frozen=True, kw_only=True):
-    """The owner of `epoch` says that the guest does not run any more."""
+    """The owner's agent, or anybody once its lease has ended, says that the guest does not run any more."""
 
     guest: Name
     epoch: Count

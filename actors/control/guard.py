@@ -10,6 +10,7 @@ count, CRC-32, little endian. It is written after the store's own write is durab
 behind, never ahead, so it never accuses a good store.
 """
 
+import fcntl
 import os
 import struct
 import zlib
@@ -30,9 +31,15 @@ class Guard:
 
         Raises:
             FileNotFoundError: it is missing, and the store is not new.
+            BlockingIOError: somebody else has it open.
         """
-        flags = os.O_RDWR | (os.O_CREAT if new else 0)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if new else 0)
         self._file = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise
         self.count = max((self._slot(0), self._slot(1)))
         if new:
             self._write(0)

@@ -48,7 +48,7 @@ def decide(state: ControlState, command: GuestCommand, asked: Asked) -> Outcome:
         case StartGuest():
             return _start(state, command, asked)
         case StopGuest():
-            return _stop(state, command)
+            return _stop(state, command, asked)
         case FailOver():
             return _fail_over(state, command, asked)
         case SetReplica():
@@ -106,12 +106,14 @@ def _start(state: ControlState, command: StartGuest, asked: Asked) -> Outcome:
     return _put(owned, *own_replica(state, guest.name, command.node), number=epoch)
 
 
-def _stop(state: ControlState, command: StopGuest) -> Outcome:
+def _stop(state: ControlState, command: StopGuest, asked: Asked) -> Outcome:
     guest = guest_of(state, command.guest)
     at_epoch(guest, command.epoch)
     not_moving(guest)
     if guest.run is Run.STOPPED:
         return Outcome(number=guest.epoch)
+    if asked.by != f"node:{guest.node}" and holds_lease(state, guest.node):
+        raise Refused(Refusal.NOT_YOURS, f"only the agent of {guest.node} knows that {guest.name} has stopped")
     return _put(replace(guest, run=Run.STOPPED), number=guest.epoch)
 
 

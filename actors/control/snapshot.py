@@ -14,7 +14,7 @@ from actors.control.model import VERSION, ControlState
 from actors.errors import SetupMissing, StateCorrupt
 
 MAGIC = b"NCS1"
-BYTES_MAX = 256 << 20
+BYTES_MAX = 512 << 20
 _HEAD = struct.Struct("!4sHQ")
 _DIGEST_BYTES = 32
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)

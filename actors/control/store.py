@@ -52,6 +52,7 @@ class ControlStore:
 
         Raises:
             StateCorrupt: it is damaged, or lacks what was acknowledged.
+            Failed: another process has it open.
             SetupMissing: it was written by a newer version.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,16 +128,13 @@ class ControlStore:
 
     def write(self, ready: Ready[Any], state: bytes = b"") -> None:
         """Make durable what `ready` names (its step 2); `state` are the bytes that its snapshot stands for."""
-        snapshot, hard_state, terms = self._snapshot, self._hard_state, list(self._terms)
+        snapshot, terms = self._snapshot, self._terms
         if ready.snapshot is not None:
             assert ready.snapshot.index > snapshot.index, "a snapshot goes back"
             snapshot, terms = ready.snapshot, []
-        if ready.hard_state is not None:
-            hard_state = ready.hard_state
-        if ready.entries:
-            at = ready.entries[0].index - snapshot.index - 1
-            assert 0 <= at <= len(terms), "a gap in the log"
-            terms[at:] = [entry.term for entry in ready.entries]
+        hard_state = ready.hard_state or self._hard_state
+        at = ready.entries[0].index - snapshot.index - 1 if ready.entries else len(terms)
+        assert 0 <= at <= len(terms), "a gap in the log"
         with self._writing():
             if ready.snapshot is not None:
                 self._db.execute("DELETE FROM entries")
@@ -146,6 +144,7 @@ class ControlStore:
                 self._db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", map(_row, ready.entries))
             if hard_state != self._hard_state:
                 self._hold("hard-state", msgspec.msgpack.encode(hard_state))
+        terms[at:] = [entry.term for entry in ready.entries]
         self._snapshot, self._hard_state, self._terms = snapshot, hard_state, terms
 
     def compact(self, snapshot: Snapshot, state: bytes, audit: tuple[Audit, ...] = ()) -> None:
@@ -237,6 +236,9 @@ class ControlStore:
         try:
             # An empty file is one whose making was cut off.
             guard = Guard(path, new=empty and (not path.exists() or not path.stat().st_size))
+        except BlockingIOError:
+            # Two members with one disk would vote twice.
+            raise Failed(detail=f"the control state's store {self._path} is open in another process") from None
         except FileNotFoundError:
             raise self._corrupt(f"{path.name} is missing, which belongs to it") from None
         if not guard.readable:

@@ -102,7 +102,9 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
     fields = {
         name: max(0, value) if type(value) is int and name != "checkpoint" else value for name, value in fields.items()
     }
-    lease_kinds = (c.AcquireLease, c.RenewLease, c.YieldLease)
+    if kind is c.StopGuest and record is not None:
+        node = record.node or node
+    lease_kinds = (c.AcquireLease, c.RenewLease, c.YieldLease, c.StopGuest)
     return kind(**fields), f"node:{node}" if kind in lease_kinds else "operator:ann"
 
 

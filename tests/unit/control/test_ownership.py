@@ -61,7 +61,8 @@ def test_a_start_grants_a_newer_epoch_and_a_second_start_is_refused():
     assert cluster.refused(StartGuest(guest="web", node="b", epoch=first)) == "running"
     assert rights(cluster) == {"a": Right.RUN, "b": Right.NONE, "c": Right.NONE}
     assert standing(cluster.state, "web", "a").epoch == first
-    cluster.done(StopGuest(guest="web", epoch=first))
+    assert cluster.refused(StopGuest(guest="web", epoch=first)) == "not-yours"
+    cluster.done(StopGuest(guest="web", epoch=first), by="node:a")
     assert set(rights(cluster).values()) == {Right.NONE}
     assert cluster.refused(StartGuest(guest="web", node="b", epoch=0)) == "stale"
     assert cluster.done(StartGuest(guest="web", node="b", epoch=first)) > first
@@ -71,7 +72,7 @@ def test_a_guest_that_is_defined_anew_goes_on_above_its_old_epochs():
     cluster = three_sites()
     old = cluster.running("web", "a")
     assert cluster.refused(RemoveGuest(guest="web", epoch=old)) == "running"
-    cluster.done(StopGuest(guest="web", epoch=old))
+    cluster.done(StopGuest(guest="web", epoch=old), by="node:a")
     cluster.done(RemoveGuest(guest="web", epoch=old))
     assert cluster.running("web", "b") > old
 
@@ -136,7 +137,7 @@ def test_a_guest_that_ended_during_its_move_is_nobodys():
     cluster = three_sites()
     epoch = cluster.running("web", "a")
     begun(cluster, until=State.SWITCHOVER)
-    assert cluster.refused(StopGuest(guest="web", epoch=epoch)) == "busy"
+    assert cluster.refused(StopGuest(guest="web", epoch=epoch), by="node:a") == "busy"
     cluster.done(AdvanceMove(job="m-1", state=State.ROLLING_BACK))
     cluster.done(EndMove(job="m-1", state=State.FAILED, ruling=Ruling.GUEST_ENDED))
     assert set(rights(cluster).values()) == {Right.NONE}

@@ -290,6 +290,15 @@ def test_what_sqlite_finds_in_order_is_still_checked(path, damage, says):
         ControlStore(path)
 
 
+def test_a_store_has_one_process(path):
+    store = written(path)
+    with pytest.raises(Failed, match="another process"):
+        ControlStore(path)
+    store.write(Ready(entries=(entry(13),)))
+    store.close()
+    ControlStore(path).close()
+
+
 def test_a_store_of_tomorrow_is_left_alone(path):
     store = written(path)
     store._db.execute("PRAGMA user_version = 9")
