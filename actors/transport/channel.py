@@ -90,6 +90,11 @@ class SendSide:
         self._queue_bytes = max(self._limits.queue_bytes, min(int(sent_bytes * QUEUE_S / period_s), QUEUE_MOST_BYTES))
 
     @property
+    def waits(self) -> bool:
+        """True if something waits to be sent, for the first time or again."""
+        return bool(self._queue or self._lost)
+
+    @property
     def complete(self) -> bool:
         """True once the END and all before it are acknowledged."""
         return self.ended and not self._queue and not self._unacked

@@ -279,6 +279,9 @@ class PeerSession:
         idle = [c for c in self.connections.values() if not c.waits_for_network]
         random.shuffle(idle)  # or a link that is never full would use its first connection only
         for connection in idle:
+            # Most turns have one acknowledgement to send: to ask the others too took a third of the transport's time.
+            if not self._engine.may_send:
+                break
             connection.write_on()
 
     def _after_wait(self) -> None:

@@ -19,6 +19,10 @@ class _Job:
         self.served = 0.0
 
 
+def _served(named: tuple[str, _Job]) -> float:
+    return named[1].served
+
+
 class _Level:
     """Jobs of one level share it fairly, by bytes: start-time fair queueing (Goyal and others, 1996), weights equal."""
 
@@ -28,7 +32,9 @@ class _Level:
 
     def pick(self, sendable: Callable[[int], bool], held: Collection[str]) -> tuple[str, int] | None:
         """(job, channel) whose turn it is: of the jobs that have something, the one that had least."""
-        for name, job in sorted(self.jobs.items(), key=lambda item: item[1].served):
+        if not self.jobs:
+            return None
+        for name, job in sorted(self.jobs.items(), key=_served):
             if name in held:
                 continue
             for _ in range(len(job.channels)):

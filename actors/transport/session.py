@@ -105,6 +105,13 @@ class SessionEngine:
         """Bytes of all channels that were sent and not acknowledged."""
         return sum(entry.send.unacked_bytes for entry in self._channels.values())
 
+    @property
+    def may_send(self) -> bool:
+        """False if `next_frame` would be None for every connection."""
+        if self._gone or self._acks or len(self._resets_sent) < len(self._resets):
+            return True
+        return any(entry.send.waits for entry in self._channels.values())
+
     def buffered_bytes(self, channel: int) -> int:
         """Bytes of `channel` that have arrived, in order or not, and were not taken."""
         return self._channels[channel].receive.buffered_bytes

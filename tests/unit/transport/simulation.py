@@ -151,7 +151,9 @@ class Simulation:
                 side.engine.steal(self.now_s, 20.0)
             stuck = pipe.capacity == 0 and self.random.random() < 0.1
             while (len(pipe.frames) < pipe.capacity and self.random.random() < 0.7) or stuck:
+                may_send = side.engine.may_send
                 frame = side.engine.next_frame(connection, bulk=self.random.random() < 0.9, now_s=self.now_s)
+                assert may_send or frame is None
                 if frame is None:
                     break
                 if stuck:  # written into a connection that is already dead

@@ -10,7 +10,6 @@ import pytest
 
 from actors.errors import LinkDown, NodeUnknown
 from actors.transport.channel_stream import ByteStream, ChannelReset, ChannelStream
-from actors.transport.connection import Connection
 from actors.transport.hub import Hub
 from actors.transport.peer_session import PeerSession
 from tests.kits.byte_stream import check, read_all
@@ -131,9 +130,9 @@ async def test_a_session_whose_task_fails_ends_and_the_next_one_serves(
     async with running(a, b):
         await a.connect("b", 0)
         first = session_of(a, "b")
-        with monkeypatch.context() as broken:
-            broken.setattr(Connection, "send_urgent", _fails)
-            await until(lambda: first.is_over)
+        for connection in first.connections.values():
+            monkeypatch.setattr(connection, "send_urgent", _fails)
+        await until(lambda: first.is_over)
         assert "internal error" in first.why_down
         assert (await a.connect("b", 0)).state == "up"
         assert session_of(a, "b") is not first
