@@ -144,7 +144,9 @@ class Transport(Section):
     streams: int = Field(4, ge=1, le=256, description="TLS connections per session to begin with")
     streams_max: int = Field(256, ge=1, le=256, description="no more than these, however much they would carry")
     links: list[LinkFacts] = Field(default_factory=list, description="what is known about links beforehand")
-    frame_bytes: int = Field(32768, ge=1024, le=262144, description="payload of one data frame at most")
+    frame_bytes: int = Field(
+        32768, ge=1024, le=262144, description="data frame at most; in a datacenter 131072 or more"
+    )
     channel_window_bytes: int = Field(
         4 << 20, ge=1 << 17, le=1 << 30, description="bytes of one channel that the receiver holds at first"
     )

@@ -296,7 +296,7 @@ class Hub:
         calls = PeerCalls(
             live.control, self._node, caller, self._dispatch, lambda n: live.want_streams(entry.steering.follow(n))
         )
-        live.use_congestion(entry.steering.rules.congestion)
+        self._use_rules(live, entry)
         if initiator:
             live.want_streams(entry.steering.streams)
         entry.sessions.append(live)
@@ -345,7 +345,13 @@ class Hub:
         if switch is not None:
             log.info("link mode", peer=peer, before=switch.before, after=switch.after, reason=switch.reason)
             for session in entry.sessions:
-                session.use_congestion(entry.steering.rules.congestion)
+                Hub._use_rules(session, entry)
+
+    @staticmethod
+    def _use_rules(session: PeerSession, entry: Peer) -> None:
+        rules = entry.steering.rules
+        session.use_congestion(rules.congestion)
+        session.use_frames(rules.frame_bytes)
 
     async def _renew(self) -> None:
         """Take up credentials whose files have changed, and renew the connections that were made with the old ones."""

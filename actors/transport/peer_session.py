@@ -70,11 +70,8 @@ class PeerSession:
         self._meter = meter
         self._on_channel = on_channel
         self._on_over = on_over
-        limits = Limits.of(
-            settings.frame_bytes, settings.channel_window_bytes, settings.channel_window_max_bytes, peer_window_bytes
-        )
-        self.chunk_bytes = limits.payload_bytes
-        self._engine = SessionEngine(initiator=initiator, limits=limits)
+        self._peer_window_bytes = peer_window_bytes
+        self._engine = SessionEngine(initiator=initiator, limits=self._limits(settings.frame_bytes))
         self.connections: dict[int, Connection] = {}
         self._next_number = 0
         self._streams: dict[int, ChannelStream] = {}
@@ -92,6 +89,20 @@ class PeerSession:
         self._tasks = [self._loop.create_task(work) for work in (self._beat(), self._adapt())]
         for task in self._tasks:
             task.add_done_callback(self._task_over)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """What fits into a frame of a channel that is opened now."""
+        return self._engine.limits.payload_bytes
+
+    def use_frames(self, frame_bytes: int) -> None:
+        """Let the frames of channels opened from now on have so many bytes at most."""
+        self._engine.limits = self._limits(frame_bytes)
+
+    def _limits(self, frame_bytes: int) -> Limits:
+        settings = self._settings
+        windows = (settings.channel_window_bytes, settings.channel_window_max_bytes, self._peer_window_bytes)
+        return Limits.of(frame_bytes, *windows)
 
     @property
     def is_up(self) -> bool:

@@ -72,7 +72,8 @@ class SessionEngine:
     """
 
     def __init__(self, *, initiator: bool, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
+        """Sizes of channels to come; those that are open keep theirs."""
         self._next_id = 1 if initiator else 2
         self._own_parity = self._next_id % 2
         self._peer_floor = 2 if initiator else 1
@@ -259,7 +260,7 @@ class SessionEngine:
     # --- inside
 
     def _add(self, channel: int, *, priority: int, awaits_open: bool) -> _Channel:
-        entry = _Channel(self._limits, priority, awaits_open=awaits_open)
+        entry = _Channel(self.limits, priority, awaits_open=awaits_open)
         self._channels[channel] = entry
         self._scheduler.add(channel, priority)
         return entry

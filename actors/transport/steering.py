@@ -15,15 +15,16 @@ _SWITCHES_KEPT = 32
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What a mode means to the transport: congestion control, and bounds of the number of connections."""
+    """What a mode means to the transport: congestion control, bounds of the number of connections, least frame size."""
 
     congestion: str
     streams_least: int
     streams_most: int
+    frame_bytes: int = 0
 
 
 RULES: dict[Mode, Rules] = {
-    "datacenter": Rules("cubic", 1, 8),
+    "datacenter": Rules("cubic", 1, 8, 131_072),
     "hybrid": Rules("bbr", 1, 64),
     "internet": Rules("bbr", 2, 256),
 }
@@ -54,7 +55,8 @@ class Steering:
         rules = RULES[self.detector.mode]
         congestion = rules.congestion if self._settings.congestion == "auto" else self._settings.congestion
         most = max(1, min(rules.streams_most, self._settings.streams_max))
-        return Rules(congestion, min(rules.streams_least, most), most)
+        frame_bytes = max(rules.frame_bytes, self._settings.frame_bytes)
+        return Rules(congestion, min(rules.streams_least, most), most, frame_bytes)
 
     @property
     def streams(self) -> int:

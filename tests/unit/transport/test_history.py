@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from actors.errors import BadRequest, Failed, NodeUnknown
+from actors.transport.frames import HEADER_BYTES
 from actors.transport.history import HOUR_S, KEPT_S, SPAN_S, LinkHistory, Setting, summarise
 from actors.transport.messages import HistoryQuery, LinkPeriod, LinkSample, SteerLink
 from actors.transport.recorder import Recorder
-from tests.unit.transport.nodes import Lab, running
+from actors.transport.steering import RULES
+from tests.unit.transport.nodes import Lab, running, session_of
 
 NOW = 1_800_000_000.0
 
@@ -89,7 +91,9 @@ async def test_a_forced_mode_takes_effect_on_connections_that_run(lab: Lab) -> N
     a, b = lab.hub("a"), lab.hub("b")
     async with running(a, b):
         await a.connect("b", 0)
+        small = session_of(a, "b").chunk_bytes
         assert (await a.steer(SteerLink(peer="b", mode="datacenter"))).congestion == "cubic"
+        assert session_of(a, "b").chunk_bytes == RULES["datacenter"].frame_bytes - HEADER_BYTES > small
 
 
 async def test_a_wrong_order_is_refused(lab: Lab) -> None:

@@ -104,7 +104,9 @@ def test_a_switch_brings_its_rules_at_once() -> None:
     assert steering.start_from(60) == 60
     assert steering.force("datacenter", 1.0) is not None
     assert (steering.streams, steering.rules.congestion) == (RULES["datacenter"].streams_most, "cubic")
+    assert steering.rules.frame_bytes == RULES["datacenter"].frame_bytes
     assert Steering(Transport(congestion="cubic"), "p", "s").rules.congestion == "cubic"
+    assert Steering(Transport(frame_bytes=5000), "p", "s").rules.frame_bytes == 5000
     for second in range(SAMPLES):
         steering.tick(sample(float(second), 80.0))
     assert steering.detector.mode == "datacenter"

@@ -2,6 +2,7 @@
 
 import struct
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +55,19 @@ def test_urgent_channels_go_first_and_equals_take_turns() -> None:
     assert order[:7] == [CONTROL] * 3 + [libvirt] * 4
     assert order[7:15] == [ram, more_ram] * 4
     assert order[15:] == [disks] * 4
+
+
+def test_new_limits_are_those_of_channels_to_come() -> None:
+    a, b = pair()
+    before = opened(a, b)
+    a.limits = msgspec.structs.replace(LIMITS, payload_bytes=2000)
+    after = opened(a, b)
+    for channel in (before, after):
+        a.send(channel, bytes(4000))
+    lengths: dict[int, list[int]] = {before: [], after: []}
+    for frame in carry(a, b):
+        lengths[frame.channel].append(len(frame.payload))
+    assert lengths == {before: [1000] * 4, after: [2000] * 2}
 
 
 def test_bulk_is_held_back_when_it_must_be() -> None:
