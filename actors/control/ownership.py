@@ -36,11 +36,12 @@ def standing(state: ControlState, guest: str, node: str) -> Standing:
     if record is None or record.run is Run.STOPPED:
         return Standing(Right.NONE, 0)
     job = state.jobs.get(record.job)
-    if job is not None and job.state not in PAST_NO_RETURN and job.started:
-        if node == job.target:
-            return Standing(Right.LEAVE, job.epoch)
+    if job is not None and job.state not in PAST_NO_RETURN:
+        # From its beginning on: what an agent reads now it may act on after the guest has left.
         if node == job.source:
             return Standing(Right.LEAVE, record.epoch)
+        if node == job.target and job.started:
+            return Standing(Right.LEAVE, job.epoch)
     return Standing(Right.RUN, record.epoch) if node == record.node else Standing(Right.NONE, 0)
 
 

@@ -103,7 +103,7 @@ def test_a_move_has_one_point_of_no_return():
     cluster = three_sites()
     before = cluster.running("web", "a")
     begun(cluster, until=State.PREPARE)
-    assert rights(cluster) == {"a": Right.RUN, "b": Right.NONE, "c": Right.NONE}
+    assert rights(cluster) == {"a": Right.LEAVE, "b": Right.NONE, "c": Right.NONE}
     cluster.done(AdvanceMove(job="m-1", state=State.PERFORM))
     assert rights(cluster) == {"a": Right.LEAVE, "b": Right.LEAVE, "c": Right.NONE}
     cluster.done(AdvanceMove(job="m-1", state=State.SWITCHOVER))
