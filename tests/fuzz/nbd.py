@@ -1,4 +1,4 @@
-"""Target of disks: what an NBD client may write, or anything, in the parser and through the codec."""
+"""Targets of disks: what an NBD client may write, or anything, in the parser and through the codec."""
 
 import numpy as np
 
@@ -38,12 +38,16 @@ def _stream(script: Script) -> bytes:
     return b"".join(out)
 
 
+def _parts(script: Script, *, raw: int) -> list[bytes]:
+    piece_bytes = 1 + script.number(2)
+    stream = script.rest() if raw else _stream(script)
+    return kit.pieces(stream, range(0, len(stream), max(piece_bytes, len(stream) // 64)))
+
+
 def nbd(data: bytes) -> None:
-    """Any bytes, any requests, any pieces: it finds only what is there, holds little, and nothing is changed."""
+    """Any bytes, any requests, any pieces: the parser finds only what is there, and holds little."""
     script = Script(data)
-    flags, piece_bytes = script.number(), 1 + script.number(2)
-    stream = script.rest() if flags & 1 else _stream(script)
-    parts = kit.pieces(stream, range(0, len(stream), max(piece_bytes, len(stream) // 64)))
+    parts = _parts(script, raw=script.number() & 1)
     parser = NbdParser()
     rest = b""
     for part in parts:
@@ -55,8 +59,15 @@ def nbd(data: bytes) -> None:
         assert np.all(np.diff(offsets) >= PAGE_BYTES), "blocks that overlap"
         assert not len(offsets) or 0 <= offsets[0] <= offsets[-1] <= done - PAGE_BYTES, "beyond what is done with"
         rest = rest[done:]
+
+
+def disk(data: bytes) -> None:
+    """Any requests, any pieces, through encoder and decoder: what comes out is what went in."""
+    script = Script(data)
+    flags = script.number()
+    parts = _parts(script, raw=flags & 1)
     frames, _ = kit.encoded(parts, _SETTINGS, flush=bool(flags & 2), parser=NbdParser())
-    assert kit.decoded(frames, 8) == stream, "another stream came out"
+    assert kit.decoded(frames, 8) == b"".join(parts), "another stream came out"
 
 
 def _seeds() -> list[bytes]:
@@ -74,4 +85,7 @@ def _seeds() -> list[bytes]:
     return [*told, b"\0\0\1" + write + ends, b"\1\xff\xff" + nbd_kit.client_stream(1, requests=2)[:4000]]
 
 
-TARGETS = (Target("nbd", nbd, _seeds, longest_bytes=2048),)
+TARGETS = (
+    Target("nbd", nbd, _seeds, longest_bytes=2048),
+    Target("disk", disk, _seeds, longest_bytes=2048),
+)

@@ -8,7 +8,7 @@ from tests.fuzz.mutate import mutations
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS, corpus
 
-_INPUTS = {"parser": 150, "roundtrip": 60, "decoder": 400, "damage": 400, "reverse": 400, "nbd": 60, "store": 100}
+_INPUTS = {"parser": 150, "roundtrip": 60, "decoder": 400, "damage": 400, "reverse": 400, "disk": 60, "store": 100}
 _INPUTS_ELSEWHERE = 2000
 
 
