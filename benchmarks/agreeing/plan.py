@@ -53,6 +53,6 @@ def draw_plan(seed: int) -> Plan:
         compact_after=pick((0, 4, 15)),
         clients=pick((2, 3, 4)),
         keys=pick((1, 2, 3)),
-        pause_us=pick((1, 3, 6)) * TICK_US,
+        pause_us=pick((1, 3, 6, 40)) * TICK_US,
         drift=pick((0.0, 0.1, 0.2)),
     )

@@ -8,8 +8,17 @@ from actors.consensus.ready import NOBODY, Member
 
 def tick(state: State) -> None:
     """One tick of a member that doesn't lead."""
-    if state.now - state.timer_at >= state.timeout and state.me in state.membership.voters:
+    if state.now - state.timer_at >= state.timeout and may_campaign(state):
         campaign(state, pre=True)
+
+
+def may_campaign(state: State) -> bool:
+    """Whether it is a voter, by the end of its log or by what is committed.
+
+    A leader that was taking itself out and fell may have the longest log, without which nobody is elected (§4.2.2).
+    """
+    members = state.log.members
+    return state.me in members.newest.voters or state.me in members.at(state.log.commit).voters
 
 
 def campaign(state: State, *, pre: bool, forced: bool = False) -> None:
