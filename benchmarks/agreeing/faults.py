@@ -112,7 +112,7 @@ class Faults:
         """Cut off the new leader, or stop it, and start the others anew before they hear of it."""
         if self.world.healed_us:
             return
-        if self.chance.random() < 0.5:
+        if self.chance.random() < 0.8:
             self.world.network.mend()
         if self.chance.random() < 0.7:
             self._isolate(leader)

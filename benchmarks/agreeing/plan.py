@@ -38,6 +38,8 @@ def draw_plan(seed: int) -> Plan:
     """The plan of `seed`."""
     chance = Random(seed)
     pick = chance.choice
+    if chance.random() < 0.04:
+        return _storm(chance)
     return Plan(
         members=pick((3, 3, 3, 3, 3, 5, 5, 4, 2, 1)),
         faulty_us=pick((80, 120, 160)) * TICK_US,
@@ -55,4 +57,21 @@ def draw_plan(seed: int) -> Plan:
         keys=pick((1, 2, 3)),
         pause_us=pick((1, 3, 6, 40)) * TICK_US,
         drift=pick((0.0, 0.1, 0.2)),
+    )
+
+
+def _storm(chance: Random) -> Plan:
+    """One leader falls after the other as soon as it is elected: what is in one log alone is tried hard."""
+    return Plan(
+        members=3,
+        faulty_us=400 * TICK_US,
+        faults=("coup",),
+        fault_us=8 * TICK_US,
+        weather=Weather(delay_us_max=chance.choice((4_000, 15_000))),
+        write_us_max=2_000,
+        compact_after=0,
+        clients=2,
+        keys=1,
+        pause_us=40 * TICK_US,
+        drift=0.0,
     )

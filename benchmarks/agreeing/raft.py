@@ -25,7 +25,7 @@ class RaftMode:
             heartbeat_ticks=2,
             drift_pct=20,
             snapshot_ticks=20,
-            append_entries=chance.choice((1, 2, 8)),
+            append_entries=chance.choice((1, 1, 2, 8)),
             inflight=chance.choice((1, 4)),
         )
         self.elections = 0
