@@ -30,6 +30,7 @@ class Faults:
             "crash": lambda: self._crash(self._anybody()),
             "crash-leader": lambda: self._crash(self._leader()),
             "crash-all": self._crash_all,
+            "blink": self._blink,
             "coup": self._plot,
             "members": self._members,
             "transfer": self._transfer,
@@ -133,6 +134,13 @@ class Faults:
         if node.core is not None:
             node.crash()
 
+    def _blink(self) -> None:
+        """Start somebody anew who may have said what the others still know."""
+        node = self._leader() if self.chance.random() < 0.5 else self._anybody()
+        if node.core is not None:
+            node.crash()
+            node.start()
+
     def _crash_all(self) -> None:
         for node in self.world.nodes.values():
             self._crash(node)
@@ -144,8 +152,12 @@ class Faults:
         """Let a leader take in, promote, or take out members; sometimes more at once than it may."""
         for _ in range(self.chance.choice((1, 1, 3))):
             leader = self.world.leader()
-            if leader is not None:
-                leader.propose(*self.world.mode.change(self._changed(leader.core.membership)))
+            if leader is None:
+                continue
+            membership = self._changed(leader.core.membership)
+            if self.world.mode.may_change(membership):
+                for node in self.world.mode.proposers(self.world, leader):
+                    node.propose(*self.world.mode.change(membership))
 
     def _changed(self, now: Membership) -> Membership:
         everybody = now.voters + now.learners

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable
 
-from benchmarks.agreeing.machine import What
+from benchmarks.agreeing.machine import Command, What
 
 
 class Fate(enum.Enum):
@@ -43,6 +43,10 @@ class Operation:
         self.fate = Fate.OPEN
         self.floor = 0
         self.then: Callable[[Operation], None] | None = None
+
+    def command(self) -> Command:
+        """What it asks for."""
+        return Command(self.number, self.what, self.key, self.value, self.expected)
 
     def end(self, fate: Fate, result: int, now_us: int) -> None:
         """Tell the client."""

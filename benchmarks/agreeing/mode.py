@@ -1,12 +1,16 @@
 """What the simulator needs to know of a protocol: how a core is made, and what must hold of it beyond what all keep."""
 
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.consensus.ready import Kind, Member, Membership, Snapshot
 from actors.consensus.storage import MemoryStorage
 
 if TYPE_CHECKING:
+    from benchmarks.agreeing.disk import State
+    from benchmarks.agreeing.lying.liar import Liar
     from benchmarks.agreeing.node import Node
+    from benchmarks.agreeing.world import World
 
 AnyCore = Any
 """A `Core` of the mode's own messages."""
@@ -14,6 +18,11 @@ AnyCore = Any
 
 class Mode(Protocol):
     """One protocol under test."""
+
+    faults: tuple[str, ...]
+    """Faults of every run, besides those of the plan."""
+    compacts_at_will: bool
+    """Whether each member chooses when to compact its log."""
 
     def make(self, me: Member, storage: MemoryStorage, seed: int, applied: int) -> AnyCore:
         """A core as after a start."""
@@ -23,6 +32,34 @@ class Mode(Protocol):
 
     def leads(self, core: AnyCore) -> bool:
         """Whether the member takes proposals now."""
+
+    def found(self, members: int, chance: Random) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
+        """The founding members of a run that was planned with so many, and those among them that lie."""
+
+    def liar(self, member: Member, world: "World", founders: Membership, chance: Random) -> "Liar":
+        """A member that lies."""
+
+    def digest(self, state: "State") -> bytes:
+        """What `Snapshot.digest` is of a state."""
+
+    def trusts(self, founders: Membership) -> Membership | None:
+        """What a member that joins later knows of the founders."""
+
+    def proposers(self, world: "World", leader: "Node") -> "list[Node]":
+        """Who must propose a change of members for it to come about."""
+
+    def may_change(self, membership: Membership) -> bool:
+        """Whether these members are within what the protocol promises."""
+
+    def done(self, node: "Node", ready: Any) -> None:
+        """Check what a member has just been handed.
+
+        Raises:
+            Broken: it must not have been.
+        """
+
+    def unsettled(self, world: "World") -> str:
+        """What must still come about after the faults have ended; empty: nothing."""
 
     def change(self, membership: Membership) -> tuple[bytes, Kind]:
         """What to propose for these members."""

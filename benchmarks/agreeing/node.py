@@ -7,7 +7,7 @@ from actors.consensus.ready import Accepted, Entry, Kind, Member, Ready, Snapsho
 from benchmarks.agreeing.checks import Broken
 from benchmarks.agreeing.disk import Disk, State
 from benchmarks.agreeing.history import Fate, Operation
-from benchmarks.agreeing.machine import Command, Machine, What, encode
+from benchmarks.agreeing.machine import Machine, What, encode
 from benchmarks.agreeing.mode import AnyCore
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ class Node:
         self.core: AnyCore = None
         self.life = 0
         self.machine = Machine({}, 0)
-        self._writes: dict[int, tuple[int, Operation]] = {}
+        self._writes: dict[int | bytes, tuple[int, Operation]] = {}
         self._reads: dict[bytes, Operation] = {}
         self._answers: list[tuple[int, Operation]] = []
         self._images: dict[int, State] = {}
+        self._stable: Snapshot | None = None
 
     def start(self) -> None:
         """Start from what is on the disk."""
@@ -47,7 +48,7 @@ class Node:
         self.world.note("crash", self.me)
         self.core = None
         self.disk.crash(self.chance)
-        self._writes, self._reads, self._answers, self._images = {}, {}, [], {}
+        self._writes, self._reads, self._answers, self._images, self._stable = {}, {}, [], {}, None
 
     def _tick(self, life: int) -> None:
         if life != self.life or self.core is None:
@@ -62,6 +63,8 @@ class Node:
             return
         message, snapshot, image = message
         if snapshot is not None:
+            if snapshot.digest != self.world.mode.digest(image):
+                return
             self._images[snapshot.index] = image
         self.core.step(sender, message)
         self.pump()
@@ -77,11 +80,11 @@ class Node:
             if refused is None:
                 self._reads[context] = operation
         else:
-            command = Command(operation.number, operation.what, operation.key, operation.value, operation.expected)
-            answer = self.core.propose(encode(command))
+            payload = encode(operation.command())
+            answer = self.core.propose(payload)
             refused = None if isinstance(answer, Accepted) else answer
             if isinstance(answer, Accepted):
-                self._writes[answer.index] = (answer.term, operation)
+                self._writes[answer.index or payload] = (answer.term, operation)
         if refused is not None:
             return int(refused.leader)
         self.pump()
@@ -137,17 +140,25 @@ class Node:
                     raise Broken("fresh reads", f"{operation} would see {read.index}, {operation.floor} was committed")
                 self._answers.append((read.index, operation))
         self._answer()
+        if ready.checkpoint:
+            self._images[ready.checkpoint] = dict(self.machine.state)
+            self.core.checkpointed(ready.checkpoint, self.world.mode.digest(self.machine.state))
+        if ready.stable is not None:
+            self._stable = ready.stable
         self.core.advance()
+        self.world.mode.done(self, ready)
         self.world.mode.after_step(self)
 
     def _apply(self, entry: Entry) -> None:
         world = self.world
         world.ledger.committed(self.me, entry)
         done = self.machine.apply(entry)
-        waiting = self._writes.pop(entry.index, None)
+        waiting, placed = self._writes.pop(entry.index, None), True
+        if waiting is None:
+            waiting, placed = self._writes.pop(entry.payload, None), False
         if waiting is not None and waiting[1].fate is Fate.OPEN:
             term, operation = waiting
-            fate = Fate.DONE if term == entry.term else Fate.LOST
+            fate = Fate.DONE if term == entry.term or not placed else Fate.LOST
             operation.end(fate, int(done), world.schedule.now_us)
             world.note("answer", self.me, operation)
 
@@ -174,14 +185,23 @@ class Node:
             world.network.send(self.me, send.to, (send.message, snapshot, image))
 
     def _compact(self) -> None:
-        """Let a snapshot stand for the log when it is long enough."""
+        """Let a snapshot stand for the log when it is long enough, or when a quorum agrees on one."""
         storage = self.disk.storage
+        stable, self._stable = self._stable, None
+        if stable is not None and stable.index > storage.snapshot().index:
+            self._write_snapshot(stable, self._images[stable.index])
+            return
+        if not self.world.mode.compacts_at_will:
+            return
         applied = self.machine.applied
         if not self.world.plan.compact_after or applied - storage.snapshot().index < self.world.plan.compact_after:
             return
         snapshot = Snapshot(applied, storage.term(applied), self.core.membership_at(applied))
-        self.world.note("compact", self.me, applied)
-        self.disk.begin(snapshot, dict(self.machine.state))
+        self._write_snapshot(snapshot, dict(self.machine.state))
+
+    def _write_snapshot(self, snapshot: Snapshot, image: State) -> None:
+        self.world.note("compact", self.me, snapshot.index)
+        self.disk.begin(snapshot, image)
         self.world.schedule.after(self.world.plan.write_us(self.chance), self._compacted, self.life)
 
     def _compacted(self, life: int) -> None:

@@ -10,13 +10,19 @@ from actors.consensus.raft.rules import RULES, Rules
 from actors.consensus.ready import Entry, Kind, Member, Membership, Ready, Snapshot
 from actors.consensus.storage import MemoryStorage
 from benchmarks.agreeing.checks import Broken, Ledger
+from benchmarks.agreeing.disk import State
 
 if TYPE_CHECKING:
+    from benchmarks.agreeing.lying.liar import Liar
     from benchmarks.agreeing.node import Node
+    from benchmarks.agreeing.world import World
 
 
 class RaftMode:
     """One run's Raft group. Its limits are small, so that they are met."""
+
+    compacts_at_will = True
+    faults: tuple[str, ...] = ()
 
     def __init__(self, ledger: Ledger, seed: int, rules: Rules = RULES) -> None:
         chance = Random(seed)
@@ -46,6 +52,37 @@ class RaftMode:
     def leads(self, core: Raft) -> bool:
         """See `Mode`."""
         return core.leads
+
+    def found(self, members: int, chance: Random) -> tuple[tuple[Member, ...], tuple[Member, ...]]:  # noqa: ARG002
+        """See `Mode`: nobody lies."""
+        return tuple(range(1, members + 1)), ()
+
+    def liar(self, member: Member, world: "World", founders: Membership, chance: Random) -> "Liar":
+        """See `Mode`."""
+        raise NotImplementedError("Raft's members don't lie")
+
+    def digest(self, state: State) -> bytes:  # noqa: ARG002
+        """See `Mode`: Raft compares none."""
+        return b""
+
+    def trusts(self, founders: Membership) -> Membership | None:  # noqa: ARG002
+        """See `Mode`: it is told by the leader."""
+        return None
+
+    def proposers(self, world: "World", leader: "Node") -> "list[Node]":  # noqa: ARG002
+        """See `Mode`."""
+        return [leader]
+
+    def may_change(self, membership: Membership) -> bool:  # noqa: ARG002
+        """See `Mode`."""
+        return True
+
+    def done(self, node: "Node", ready: Ready[Any]) -> None:
+        """See `Mode`."""
+
+    def unsettled(self, world: "World") -> str:  # noqa: ARG002
+        """See `Mode`."""
+        return ""
 
     def change(self, membership: Membership) -> tuple[bytes, Kind]:
         """See `Mode`."""

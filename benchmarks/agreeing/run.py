@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from actors.consensus.raft.rules import RULES, Rules
+from benchmarks.agreeing.bft import BftMode
 from benchmarks.agreeing.checks import Broken, Ledger
 from benchmarks.agreeing.history import Fate
 from benchmarks.agreeing.mode import Mode
@@ -12,7 +13,7 @@ from benchmarks.agreeing.raft import RaftMode
 from benchmarks.agreeing.world import Outcome, World
 
 Making = Callable[[Ledger, int], Mode]
-MODES: dict[str, Making] = {"raft": RaftMode}
+MODES: dict[str, Making] = {"raft": RaftMode, "bft": BftMode}
 
 
 def simulate(seed: int, mode: Making, *, trusting_disks: bool = False, trace: bool = False) -> Outcome:

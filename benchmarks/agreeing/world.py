@@ -47,8 +47,12 @@ class World:
         self._goal = 0
         self.snapshots = 0
         self._trusting = trusting_disks
-        founders = Membership(tuple(range(1, self.plan.members + 1)))
-        self.nodes = {member: self._node(member, MemoryStorage(founders)) for member in founders.voters}
+        self.plan = msgspec.structs.replace(self.plan, faults=self.plan.faults + self.mode.faults)
+        lying_chance = Random(seed ^ 0x11A5)
+        voters, lying = self.mode.found(self.plan.members, lying_chance)
+        self.founders = founders = Membership(voters)
+        self.nodes = {member: self._node(member, MemoryStorage(founders)) for member in voters if member not in lying}
+        self.liars = {member: self.mode.liar(member, self, founders, lying_chance) for member in lying}
         self._clients = [
             Client(number, self, Random(self.chance.getrandbits(64))) for number in range(1, self.plan.clients + 1)
         ]
@@ -66,6 +70,8 @@ class World:
         """
         for node in self.nodes.values():
             node.start()
+        for liar in self.liars.values():
+            liar.start()
         for client in self._clients:
             self.schedule.after(self.chance.randrange(self.plan.pause_us), client.begin)
         self.schedule.after(self.plan.fault_us, self.faults.begin)
@@ -82,8 +88,8 @@ class World:
 
     def joiner(self) -> Node:
         """A new member's host, up, which nobody knows yet."""
-        member = max(self.nodes) + 1
-        self.nodes[member] = self._node(member, MemoryStorage())
+        member = max([*self.nodes, *self.liars]) + 1
+        self.nodes[member] = self._node(member, MemoryStorage(self.mode.trusts(self.founders)))
         self.nodes[member].start()
         return self.nodes[member]
 
@@ -107,13 +113,13 @@ class World:
     def _deliver(self, to: int, sender: int, message: Any) -> None:
         if self.tracing:
             self.note("receive", to, "from", sender, message[0])
-        self.nodes[to].receive(sender, message)
+        (self.nodes.get(to) or self.liars[to]).receive(sender, message)
 
     def _is_live(self) -> bool:
-        leader = self.leader()
-        if leader is None:
+        informed = max(self.nodes.values(), key=lambda node: int(node.core.commit)) if self.liars else self.leader()
+        if informed is None:
             return False
-        membership: Membership = leader.core.membership
+        membership: Membership = informed.core.membership
         served = {
             operation.what
             for operation in reversed(self.operations[-64:])
@@ -121,8 +127,9 @@ class World:
         }
         if self._goal == 0 and What.GET in served and What.PUT in served:
             self._goal = self.ledger.top
-        members = membership.voters + membership.learners
-        return self._goal > 0 and all(self.nodes[member].machine.applied >= self._goal for member in members)
+        members = [member for member in membership.voters + membership.learners if member in self.nodes]
+        caught_up = self._goal > 0 and all(self.nodes[member].machine.applied >= self._goal for member in members)
+        return caught_up and not self.mode.unsettled(self)
 
     def _standing(self) -> str:
         standing = [
@@ -130,7 +137,10 @@ class World:
             f"applied {node.machine.applied}, {node.core.membership}"
             for node in self.nodes.values()
         ]
-        return f"not within {LIVE_TICKS} ticks of healing; {self.ledger.top} is committed; " + "; ".join(standing)
+        left = (
+            f"not within {LIVE_TICKS} ticks of healing; {self.ledger.top} is committed; {self.mode.unsettled(self)}; "
+        )
+        return left + "; ".join(standing)
 
     def _check_end(self) -> None:
         machines: list[Machine] = [node.machine for node in self.nodes.values()]

@@ -101,6 +101,10 @@ class BftCore:
         """What others claimed, as far as it is remembered: what one of them claimed differently elsewhere will out."""
         return self._state.witness.remembers()
 
+    def membership_at(self, index: int) -> Membership:
+        """See `Core`."""
+        return next(members for first, members in reversed(self._state.ledger.memberships) if first <= index)
+
     def propose(self, payload: bytes, kind: Kind = Kind.COMMAND) -> Accepted | Refused:
         """See `Core`. A change of members or protocol is only asked for: f + 1 members must propose the same one."""
         state = self._state

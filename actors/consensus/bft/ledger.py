@@ -78,6 +78,8 @@ class Ledger:
         if snapshot.proof:
             self._found(snapshot.index, foundation_of(snapshot))
         self.base = snapshot.index
+        self.memberships: list[tuple[int, Membership]] = [(self.base, self.era.membership)]
+        """The members from that index on."""
         self.chain: list[Link] = []
         self.nodes: dict[Id, Node] = {}
         self.dues: dict[int, tuple[Foundation, Membership]] = {}
@@ -95,6 +97,7 @@ class Ledger:
         """Begin again from a snapshot that was checked."""
         self._found(snapshot.index, foundation)
         self.base = snapshot.index
+        self.memberships = [(self.base, self.era.membership)]
         self.chain.clear()
         self.dues.clear()
         self.nodes = {i: node for i, node in self.nodes.items() if node.block.last > self.last}
@@ -159,6 +162,7 @@ class Ledger:
             assert membership is not None, "a change was committed that nobody may vote for"
             self.ends.append(end)
             self.era = self.era.after(block, membership)
+            self.memberships.append((block.last, membership))
             self.nodes = {}
             if block.change.kind is Kind.SWITCH:
                 self.sealed = block.last
