@@ -20,7 +20,7 @@ NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.TwoFAreEnough, 1),
     (mutants.OneCheckpointIsEnough, 21),
     (mutants.BelievesAnySignature, 6),
-    (mutants.ComparesNoDigests, 63),
+    (mutants.ComparesNoDigests, 174),
     (mutants.VotesAgain, 25),
     (mutants.ForgetsItsVotes, 1),
     (mutants.IgnoresWhatWasCertified, 19),
