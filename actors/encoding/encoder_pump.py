@@ -199,14 +199,16 @@ class EncoderPump(Pump):
             self._last_at = time.time()
             if encoder.found_pages:
                 self._pages_at = self._last_at
+        written_s = time.perf_counter()
+        if frame:
             encoder.window.wait_for_room(self._patience.stall_s)
         after = encoder.layers["zstd"].count()
         self._planner.observe(
             Seen(
                 level=level,
                 encode_s=encoded_s - taken_s,
-                wire_s=time.perf_counter() - encoded_s,
-                qemu_s=taken_s - start_s,
+                wire_s=written_s - encoded_s,
+                others_s=taken_s - start_s + time.perf_counter() - written_s,
                 cpu_s=cpu_s,
                 zstd_s=after.cpu_s - before.cpu_s,
                 payload_bytes=after.bytes_in - before.bytes_in,

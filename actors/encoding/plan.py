@@ -2,7 +2,7 @@
 
 Encoding and writing overlap, so a byte takes as long as the slower of the two: the cheapest level at which that time
 is shortest is the best one. Where other processes want the cores (the guest and the transport among them), CPU spent
-here is time lost there: then the two times add up.
+here is time lost there: then the two times add up, and what the transport spends on each byte counts too.
 """
 
 import msgspec
@@ -13,6 +13,8 @@ LEVELS = (0, 1, 3, 6, 9)
 COST_S = {0: 0.0, 1: 5.7e-9, 3: 10.9e-9, 6: 18.7e-9, 9: 41e-9}
 LEFT = {0: 1.0, 1: 0.319, 3: 0.300, 6: 0.288, 9: 0.278}
 OTHER_COST_S = 3.5e-9
+# CPU seconds that the transport spends on each byte that is on the wire, on either side (docs/benchmarks.md).
+CARRY_COST_S = 37e-9
 LEVEL_UNKNOWN = 1
 # The clock runs this much faster than our CPU time: others want the cores.
 CONTENDED = 1.0 / 0.85
@@ -60,7 +62,9 @@ class Layers(msgspec.Struct, frozen=True, kw_only=True):
 def time_s(layers: Layers, level: int, wire_s: float, contention: float) -> float:
     """Seconds that a byte of payload takes at `level`, with a wire of `wire_s` seconds a byte."""
     encoding_s, writing_s = layers.cost_s(level) * contention, layers.left(level) * wire_s
-    return encoding_s + writing_s if contention > CONTENDED else max(encoding_s, writing_s)
+    if contention <= CONTENDED:
+        return max(encoding_s, writing_s)
+    return encoding_s + writing_s + layers.left(level) * CARRY_COST_S * contention
 
 
 def best(layers: Layers, wire_s: float, contention: float) -> int:
@@ -75,16 +79,16 @@ def best(layers: Layers, wire_s: float, contention: float) -> int:
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch: its time on the clock (encoding, waiting for the wire, for QEMU), on a core, and its bytes.
+    """One batch: its time on the clock (encoding, waiting for the wire, for others), on a core, and its bytes.
 
-    `zstd_s` is the part of `cpu_s` that compression took; `payload_bytes` went into it at `level` and `body_bytes` came
-    out, `past_bytes` went past it.
+    `others_s`: for QEMU, or for the far side to take what it was referred to. `zstd_s` is the part of `cpu_s` that
+    compression took; `payload_bytes` went into it at `level` and `body_bytes` came out, `past_bytes` went past it.
     """
 
     level: int
     encode_s: float
     wire_s: float
-    qemu_s: float
+    others_s: float
     cpu_s: float
     zstd_s: float
     payload_bytes: int
@@ -116,7 +120,7 @@ class Planner:
         if not self._adapts:
             return
         self._batches.append(seen)
-        total_s = sum(one.encode_s + one.wire_s + one.qemu_s for one in self._batches)
+        total_s = sum(one.encode_s + one.wire_s + one.others_s for one in self._batches)
         if total_s < WINDOW_S:
             return
         if self._payload_bytes < LEAST_BYTES:

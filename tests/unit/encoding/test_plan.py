@@ -57,7 +57,7 @@ def windows(planner: Planner, count: int, wire_s: float, *, left: float | None =
         encode_s = cpu_s * busy
         write_s = max(0.0, body * wire_s - encode_s)
         seen = Seen(
-            level=level, encode_s=encode_s, wire_s=write_s, qemu_s=0.0, cpu_s=cpu_s, zstd_s=zstd_s,
+            level=level, encode_s=encode_s, wire_s=write_s, others_s=0.0, cpu_s=cpu_s, zstd_s=zstd_s,
             payload_bytes=size if level else 0, body_bytes=body if level else 0, past_bytes=0 if level else size,
         )  # fmt: skip
         for _ in range(int(plan.WINDOW_S / (encode_s + write_s)) + 1):
@@ -94,7 +94,7 @@ def test_a_quiet_guest_changes_nothing() -> None:
     planner = Planner(0, 12.5e6)
     before = planner.level
     quiet = Seen(
-        level=before, encode_s=1e-4, wire_s=0.0, qemu_s=0.2, cpu_s=1e-4, zstd_s=5e-5, payload_bytes=4096,
+        level=before, encode_s=1e-4, wire_s=0.0, others_s=0.2, cpu_s=1e-4, zstd_s=5e-5, payload_bytes=4096,
         body_bytes=1300,
     )  # fmt: skip
     for _ in range(1000):
@@ -110,8 +110,34 @@ def test_references_that_can_not_be_compressed_say_nothing_of_the_pages_that_fol
     planner = Planner(0, 12.5e6)
     before = planner.level
     references = Seen(
-        level=before, encode_s=8e-3, wire_s=0.0, qemu_s=2e-3, cpu_s=8e-3, zstd_s=1e-5, payload_bytes=600, body_bytes=600
+        level=before,
+        encode_s=8e-3,
+        wire_s=0.0,
+        others_s=2e-3,
+        cpu_s=8e-3,
+        zstd_s=1e-5,
+        payload_bytes=600,
+        body_bytes=600,
     )
     for _ in range(1000):
         planner.observe(references)
     assert planner.level == before
+
+
+def test_busy_cores_are_no_reason_to_send_pages_raw_over_a_slow_wire() -> None:
+    """Every byte on the wire costs the transport more than zstd-1 costs here."""
+    as_measured = Layers(slower=2.05, saves=0.84, other_s=12e-9)
+    assert best(as_measured, 82e-9, 4.5) == 1
+    assert best(Layers(saves=0.0), 82e-9, 4.5) == 0
+
+
+def test_waiting_for_the_far_side_is_not_taken_for_a_slow_wire() -> None:
+    planner = Planner(0, 12.5e6)
+    before = planner.level
+    references = Seen(
+        level=before, encode_s=2e-3, wire_s=0.0, others_s=50e-3, cpu_s=2e-3, zstd_s=1e-4, payload_bytes=20_000,
+        body_bytes=6_000,
+    )  # fmt: skip
+    for _ in range(400):
+        planner.observe(references)
+    assert planner.level <= before
