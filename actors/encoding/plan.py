@@ -28,6 +28,8 @@ WIRE_IS_IDLE = 0.01
 # The encoder never waited and came this near to what the wire was thought to take: it may take more, so much.
 ENCODER_IS_BUSY = 0.5
 AT_ITS_MOST = 1.1
+# Only after so many bytes without a wait: fewer may all lie in the buffers between here and the line.
+ABSORBED_BYTES = 32 << 20
 FASTER = 0.8
 NEW_WEIGHT = 0.5
 # Less than this share of what zstd takes from an ordinary guest is nothing.
@@ -113,6 +115,7 @@ class Planner:
         if self._adapts and self._wire_s:
             self.level = best(self.layers, self._wire_s, 1.0)
         self._since_s = DWELL_S
+        self._unhindered_bytes = 0
         self._batches: list[Seen] = []
 
     def observe(self, seen: Seen) -> None:
@@ -161,12 +164,14 @@ class Planner:
 
     def _measure_wire(self, encode_s: float, total_s: float) -> None:
         """Believe the wire when it was full; take it for faster when it took what was thought its most, and waited."""
-        seen_s = total_s / max(1, sum(one.body_bytes + one.past_bytes for one in self._batches))
+        wire_bytes = sum(one.body_bytes + one.past_bytes for one in self._batches)
+        seen_s = total_s / max(1, wire_bytes)
         waited_s = sum(one.wire_s for one in self._batches)
+        self._unhindered_bytes = self._unhindered_bytes + wire_bytes if waited_s < WIRE_IS_IDLE * total_s else 0
         at_its_most = not self._wire_s or seen_s < self._wire_s * AT_ITS_MOST
         if waited_s > WIRE_IS_FULL * total_s:
             self._wire_s = seen_s
-        elif waited_s < WIRE_IS_IDLE * total_s and encode_s > ENCODER_IS_BUSY * total_s and at_its_most:
+        elif self._unhindered_bytes > ABSORBED_BYTES and encode_s > ENCODER_IS_BUSY * total_s and at_its_most:
             self._wire_s = seen_s * FASTER
 
     def _decide(self, wire_s: float, contention: float) -> None:

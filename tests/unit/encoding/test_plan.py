@@ -141,3 +141,18 @@ def test_waiting_for_the_far_side_is_not_taken_for_a_slow_wire() -> None:
     for _ in range(400):
         planner.observe(references)
     assert planner.level <= before
+
+
+def test_what_the_buffers_absorb_is_not_taken_for_a_fast_wire() -> None:
+    """A guest's first megabytes may be noise, which goes past zstd, over a link of which nothing is known yet."""
+    planner = Planner(0, 0.0)
+    noise = Seen(
+        level=1, encode_s=40e-3, wire_s=0.0, others_s=0.0, cpu_s=38e-3, zstd_s=0.0, payload_bytes=0, body_bytes=0,
+        past_bytes=1 << 20,
+    )  # fmt: skip
+    for _ in range(plan.ABSORBED_BYTES >> 20):
+        assert planner.level == 1
+        planner.observe(noise)
+    for _ in range(100):
+        planner.observe(noise)
+    assert planner.level == 0, "so much can't lie in buffers"
