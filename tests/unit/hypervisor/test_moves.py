@@ -7,7 +7,13 @@ from actors.hypervisor.messages import Aim, JobPaths, StartMove
 from actors.hypervisor.moves import CONNECTIONS, parameters
 
 PATHS = JobPaths(
-    directory="/run/j", ram="/run/j/ram", wire="/run/j/wire", libvirt="/run/j/libvirt", nbd="/run/j/nbd", libvirtd="/l"
+    directory="/run/j",
+    ram="/run/j/ram",
+    wire="/run/j/wire",
+    libvirt="/run/j/libvirt",
+    nbd="/run/j/nbd",
+    nbd_wire="/run/j/nbd-wire",
+    libvirtd="/l",
 )
 
 
