@@ -20,11 +20,11 @@ NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.TwoFAreEnough, 1),
     (mutants.OneCheckpointIsEnough, 21),
     (mutants.BelievesAnySignature, 6),
-    (mutants.ComparesNoDigests, 174),
-    (mutants.VotesAgain, 25),
-    (mutants.ForgetsItsVotes, 1),
-    (mutants.IgnoresWhatWasCertified, 19),
-    (mutants.LetsBlocksSkip, 4),
+    (mutants.ComparesNoDigests, 41),
+    (mutants.VotesAgain, 88),
+    (mutants.ForgetsItsVotes, 11),
+    (mutants.IgnoresWhatWasCertified, 64),
+    (mutants.LetsBlocksSkip, 34),
 ]
 """With a seed that noticed; when the simulator changes, the search goes on from the first."""
 
