@@ -13,7 +13,7 @@ LEVELS = (0, 1, 3, 6, 9)
 COST_S = {0: 0.0, 1: 5.7e-9, 3: 10.9e-9, 6: 18.7e-9, 9: 41e-9}
 LEFT = {0: 1.0, 1: 0.319, 3: 0.300, 6: 0.288, 9: 0.278}
 OTHER_COST_S = 3.5e-9
-# CPU seconds that the transport spent on each byte of the wire, on either side: 2.0 s for 54 MB at 100 Mbit/s (AMD EPYC).
+# CPU seconds that the transport spent on each byte of the wire, on either side: 2 s for 54 MB at 100 Mbit/s.
 CARRY_COST_S = 37e-9
 LEVEL_UNKNOWN = 1
 # The clock runs this much faster than our CPU time: others want the cores.

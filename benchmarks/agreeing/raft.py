@@ -59,7 +59,7 @@ class RaftMode:
 
     def liar(self, member: Member, world: "World", founders: Membership, chance: Random) -> "Liar":
         """See `Mode`."""
-        raise AssertionError("found() names no liars: Raft's members don't lie")
+        raise NotImplementedError("Raft's members don't lie")
 
     def digest(self, state: State) -> bytes:  # noqa: ARG002
         """See `Mode`: Raft compares none."""
