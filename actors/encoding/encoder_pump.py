@@ -214,6 +214,7 @@ class EncoderPump(Pump):
                 payload_bytes=after.bytes_in - before.bytes_in,
                 body_bytes=after.bytes_out - before.bytes_out,
                 past_bytes=len(frame) if after.bytes_in == before.bytes_in else 0,
+                stream_bytes=size,
             )
         )
         return True

@@ -22,9 +22,12 @@ CONTENDED = 1.0 / 0.85
 WORTH = 0.05
 WINDOW_S = 0.5
 DWELL_S = 2.0
-# The writer was waited for so long of the time: the wire was busy all of it.
+# The writer was waited for so long of the time: the wire was busy. How much of the rest as well is not known, unless it
+# was nearly all of the time. Few bytes say nothing: waiting for a thread to be woken takes as long.
 WIRE_IS_FULL = 0.1
+WIRE_IS_ALL = 0.5
 WIRE_IS_IDLE = 0.01
+TELLING_BYTES = 1 << 20
 # The encoder never waited and came this near to what the wire was thought to take: it may take more, so much.
 ENCODER_IS_BUSY = 0.5
 AT_ITS_MOST = 1.1
@@ -43,7 +46,8 @@ FADE = 0.005
 
 
 class Layers(msgspec.Struct, frozen=True, kw_only=True):
-    """What zstd costs and leaves here, as factors on the table; `other_s`: CPU seconds a byte of everything else.
+    """What zstd costs and leaves here, as factors on the table; `other_s`: CPU seconds that everything else takes for
+    each byte of QEMU's stream, be it sent or referred to.
 
     `saves` scales the share of bytes that a level takes away: 0 for what can't be compressed.
     """
@@ -85,6 +89,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     `others_s`: for QEMU, or for the far side to take what it was referred to. `zstd_s` is the part of `cpu_s` that
     compression took; `payload_bytes` went into it at `level` and `body_bytes` came out, `past_bytes` went past it.
+    `stream_bytes`: QEMU's, most of which may have become references.
     """
 
     level: int
@@ -96,6 +101,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     payload_bytes: int
     body_bytes: int
     past_bytes: int = 0
+    stream_bytes: int = 0
 
 
 class Planner:
@@ -139,12 +145,19 @@ class Planner:
             self._decide(self._wire_s, contention)
 
     @property
+    def wire_bytes_per_s(self) -> float:
+        """What the wire is thought to take; 0: unknown."""
+        return 1.0 / self._wire_s if self._wire_s else 0.0
+
+    @property
     def _payload_bytes(self) -> int:
         return sum(one.payload_bytes + one.past_bytes for one in self._batches)
 
     def _learn(self) -> None:
         """Scale the table by what this window showed."""
-        other_s = sum(one.cpu_s - one.zstd_s for one in self._batches) / self._payload_bytes
+        # Not for each byte of payload: among references that would be much, and pages would go raw to save nothing.
+        stream_bytes = max(self._payload_bytes, sum(one.stream_bytes for one in self._batches))
+        other_s = sum(one.cpu_s - one.zstd_s for one in self._batches) / stream_bytes
         layers = self.layers
         pressed = [one for one in self._batches if one.level > 0 and one.payload_bytes > 0]
         slower = saves = 1.0
@@ -163,14 +176,19 @@ class Planner:
         )
 
     def _measure_wire(self, encode_s: float, total_s: float) -> None:
-        """Believe the wire when it was full; take it for faster when it took what was thought its most, and waited."""
+        """Believe the wire when it was full; take it for faster when it took what was thought its most, and waited.
+
+        A wire that was full for part of the time carries at least what it did in all, and at most as if it had idled
+        for the rest.
+        """
         wire_bytes = sum(one.body_bytes + one.past_bytes for one in self._batches)
         seen_s = total_s / max(1, wire_bytes)
         waited_s = sum(one.wire_s for one in self._batches)
         self._unhindered_bytes = self._unhindered_bytes + wire_bytes if waited_s < WIRE_IS_IDLE * total_s else 0
         at_its_most = not self._wire_s or seen_s < self._wire_s * AT_ITS_MOST
-        if waited_s > WIRE_IS_FULL * total_s:
-            self._wire_s = seen_s
+        if waited_s > WIRE_IS_ALL * total_s or (waited_s > WIRE_IS_FULL * total_s and wire_bytes > TELLING_BYTES):
+            least_s = waited_s / max(1, wire_bytes)
+            self._wire_s = min(max(self._wire_s, least_s), seen_s) if self._wire_s else seen_s
         elif self._unhindered_bytes > ABSORBED_BYTES and encode_s > ENCODER_IS_BUSY * total_s and at_its_most:
             self._wire_s = seen_s * FASTER
 

@@ -116,6 +116,7 @@ class Controller:
         self._peak_coding = 0.0
         self._peak_wire = 0.0
         self._shown = 0.0
+        self._peak_shown = 0.0
         self._rounds = Rounds()
         self._was_raised = False
         self.blind = False
@@ -151,6 +152,7 @@ class Controller:
             self._peak_arriving = max(self._peak_arriving, rate)
         early = next((one for one in reversed(self._arrived) if one.at_s <= word.at_s - SHOWN_WINDOW_S), None)
         self._shown = (word.wire_bytes - early.wire_bytes) / (word.at_s - early.at_s) if early is not None else 0.0
+        self._peak_shown = max(self._peak_shown, self._shown)
 
     def take(self, sample: Sample) -> Limit | None:
         """The limit that QEMU is to have from now on; None: the one it has."""
@@ -259,11 +261,14 @@ class Controller:
         return max(ratio, 1e-6)
 
     def _link(self) -> float:
-        """Bytes per second expected of the link; as long as nobody knows, what this move has put on it.
+        """Bytes per second expected of the link; as long as nobody knows, the most that it has carried in this move.
 
         No less than what it carries now: QEMU is held back by this, so too low a forecast would never be proved wrong.
+        And never only that: a second of few bytes says how little there was to send.
         """
-        return max(self._aim.link_bytes_per_s, self._shown) or self._peak_wire
+        if self._aim.link_bytes_per_s > 0:
+            return max(self._aim.link_bytes_per_s, self._shown)
+        return self._peak_shown or self._peak_wire
 
     def _wait_ms(self, sample: Sample, pace: Pace) -> float:
         """How long the last pages wait behind what is on its way; one round trip of it is only the news' own delay."""

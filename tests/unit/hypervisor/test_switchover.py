@@ -79,6 +79,18 @@ def test_without_any_word_from_the_target_it_goes_by_the_link_alone() -> None:
     assert limit is not None and limit.downtime_ms == 200
 
 
+def test_a_second_of_few_bytes_is_not_taken_for_a_slow_link() -> None:
+    """Nobody knows the link. It carried 10 MB in a second, and then the guest's pages were all known to the target."""
+    controller = Controller(Aim(pause_ms=300, fixed_ms=100, rtt_ms=50))
+    for at_s, stream_bytes, wire_bytes in ((0.0, 0, 0), (1.0, 40_000_000, 10_000_000), (2.0, 120_000_000, 10_080_000)):
+        controller.arrived(Arrived(at_s=at_s, stream_bytes=stream_bytes, wire_bytes=wire_bytes))
+    limit = controller.take(
+        sample(2.0, remaining_bytes=500_000, stream_bytes=120_000_000, page_bytes=100_000_000, wire_bytes=10_080_000)
+    )
+    assert controller.seen.link_bytes_per_s == pytest.approx(10e6)
+    assert limit is not None and limit.raised
+
+
 def test_far_from_the_end_it_stays_at_the_floor() -> None:
     controller = Controller(Aim(pause_ms=300, link_bytes_per_s=1e6))
     controller.take(sample(remaining_bytes=100_000_000, page_bytes=10_000_000, wire_bytes=1_000_000))
