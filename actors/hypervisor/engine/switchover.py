@@ -113,6 +113,8 @@ class Controller:
         self._marks: deque[_Mark] = deque()
         self._arrived: deque[Arrived] = deque()
         self._peak_arriving = 0.0
+        self._again_from: int | None = None
+        self._by_those_again = False
         self._peak_coding = 0.0
         self._peak_wire = 0.0
         self._shown = 0.0
@@ -148,8 +150,7 @@ class Controller:
             self._arrived.popleft()
         early = next((one for one in reversed(self._arrived) if one.at_s <= word.at_s - RATE_WINDOW_S), None)
         if early is not None:
-            rate = (word.stream_bytes - early.stream_bytes) / (word.at_s - early.at_s)
-            self._peak_arriving = max(self._peak_arriving, rate)
+            self._arriving(early, (word.stream_bytes - early.stream_bytes) / (word.at_s - early.at_s))
         early = next((one for one in reversed(self._arrived) if one.at_s <= word.at_s - SHOWN_WINDOW_S), None)
         self._shown = (word.wire_bytes - early.wire_bytes) / (word.at_s - early.at_s) if early is not None else 0.0
         self._peak_shown = max(self._peak_shown, self._shown)
@@ -228,9 +229,18 @@ class Controller:
 
     # -- what was measured ----------------------------------------------------------------------------------------
 
+    def _arriving(self, since: Arrived, rate: float) -> None:
+        """Pages of the first pass, zero or known to the target, arrive faster than those that come again ever will."""
+        again = self._again_from is not None and since.stream_bytes >= self._again_from
+        if again and not self._by_those_again:
+            self._by_those_again, self._peak_arriving = True, rate
+        elif again or self._again_from is None:
+            self._peak_arriving = max(self._peak_arriving, rate)
+
     def _mark(self, sample: Sample) -> None:
         if sample.counts >= PASSES_MIN and self._rounds.counts < PASSES_MIN:
             self._marks.clear()
+            self._again_from = sample.stream_bytes
         self._marks.append(_Mark(sample.at_s, sample.stream_bytes, sample.page_bytes, sample.wire_bytes))
         while self._marks[0].at_s < sample.at_s - RATIO_WINDOW_S:
             self._marks.popleft()
