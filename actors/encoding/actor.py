@@ -23,6 +23,7 @@ from actors.encoding.pump import Patience, Pump
 from actors.encoding.registry import Registry
 from actors.encoding.store import Store, StoreCounts
 from actors.errors import BadRequest, Conflict, JobUnknown, NovaCronError, Refused
+from actors.keeper.carriers import DECODER, carry
 
 log = structlog.get_logger()
 
@@ -147,6 +148,7 @@ class DeltaDecoder(Service):
     """The decoder of one node; its site's manager opens jobs here for moves to this node."""
 
     def __init__(self, config: Config) -> None:
+        carry(config.node.run_dir, DECODER)
         decoder.warm_up()
         store.warm_up()
         filler.warm_up()

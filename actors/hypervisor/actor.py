@@ -42,7 +42,7 @@ from actors.hypervisor.messages import (
 )
 from actors.hypervisor.movedesk import MoveDesk
 from actors.hypervisor.senders import Senders
-from actors.hypervisor.store import LedgerStore
+from actors.hypervisor.store import LEDGER_FILE, LedgerStore
 from actors.hypervisor.threads import Threads
 
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ class NodeAgent(Service):
         node = config.node
         self._config = config
         self._threads = Threads()
-        self._store = LedgerStore(node.state_dir / "agent-jobs.json")
+        self._store = LedgerStore(node.state_dir / LEDGER_FILE)
         self._connection = Connection(node.libvirt_uri, node.name, self._event)
         known = node.state_dir / "kvm.json"
         self._host = Host(self._connection, conf_dir, lambda emulator: remembered(emulator, known))

@@ -10,6 +10,8 @@ from actors.errors import Failed
 from actors.files import write_atomically
 from actors.hypervisor.engine.ledger import Ledger
 
+LEDGER_FILE = "agent-jobs.json"
+
 
 class LedgerStore:
     """Keeps the ledger in one small JSON file; thread-safe.

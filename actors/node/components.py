@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import ray
+import structlog
 
 from actors.boot.component import Component, Criticality, Phase
 from actors.boot.host import Host, detect_host
@@ -20,9 +21,10 @@ from actors.calls.messages import Empty
 from actors.calls.service import Service
 from actors.config.schema import Config
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
-from actors.errors import Failed, Unreachable
+from actors.errors import Failed, NovaCronError, Unreachable
 from actors.files import write_atomically
 from actors.hypervisor.actor import NodeAgent
+from actors.keeper import start as keeper
 from actors.log import set_up
 from actors.migration.actor import MigrationManager
 from actors.migration.journal import JOURNAL_FILE, Journal
@@ -32,8 +34,11 @@ from actors.prediction.actor import BandwidthPredictor
 from actors.security.tls import client_context, server_context
 from actors.transport.actor import TransportStreams
 
+log = structlog.get_logger()
 SPAWN_S = 60.0
 _RAY_S = 60.0
+KEEPER_S = 30.0
+_KEEPER_LOOK_S = 1.0
 _FREE_BYTES = 256 << 20
 
 Values = Mapping[str, Any]
@@ -96,6 +101,7 @@ def _core(config: Config) -> list[Component]:
             stop=_leave,
             deadline_s=_RAY_S,
         ),
+        _keeper(config),
         _actor("transport", TransportStreams, config, ("security", "control-plane"), "critical"),
         _actor("agent", NodeAgent, config, ("control-plane",), "critical"),
         _actor("encoder", DeltaEncoder, config, ("control-plane",), "degraded"),
@@ -104,6 +110,40 @@ def _core(config: Config) -> list[Component]:
     if config.leads:
         parts.append(Component(name="state-store", phase="core", start=check_store, needs=("configuration",)))
     return parts
+
+
+def _keeper(config: Config) -> Component:
+    async def guard() -> None:
+        """Start it again whenever it is gone: guests must not depend on one process that nobody looks after."""
+        while True:
+            await asyncio.sleep(_KEEPER_LOOK_S)
+            try:
+                await asyncio.to_thread(keeper.ensure, config, KEEPER_S)
+            except (NovaCronError, OSError) as error:
+                log.error("the keeper does not start", error=str(error))
+
+    async def start(_: Values) -> asyncio.Task[None]:
+        await asyncio.to_thread(keeper.ensure, config, KEEPER_S)
+        return asyncio.create_task(guard(), name="keeper's guard")
+
+    async def health(_: asyncio.Task[None]) -> None:
+        if not keeper.alive(config):
+            raise Failed(detail=f"it does not run; {config.node.state_dir / 'log' / 'keeper.log'} says why")
+
+    async def stop(guard: asyncio.Task[None]) -> None:
+        # Without a node it ends by itself, once there is no lease whose end it has to wait for.
+        guard.cancel()
+
+    return Component(
+        name="keeper",
+        phase="core",
+        start=start,
+        needs=("configuration",),
+        criticality="critical",
+        health=health,
+        stop=stop,
+        deadline_s=KEEPER_S + 5.0,
+    )
 
 
 def _services(config: Config) -> list[Component]:

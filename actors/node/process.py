@@ -4,11 +4,9 @@ The claim is a lock on a file in the node's run directory. The kernel drops it w
 tells who holds it: there is no stale process number to mistake for the node's.
 """
 
-import fcntl
 import os
 import select
 import signal
-import struct
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -20,11 +18,10 @@ import msgspec
 
 from actors.boot.status import BootStatus
 from actors.errors import BootFailed, Conflict, DeadlineExceeded, Failed
+from actors.locks import hold, holder
 
 STATUS_FILE = "node-status.json"
 _CLAIM_FILE = "node.lock"
-# The kernel's `struct flock` on 64-bit Linux: type, whence, start, length, holder's process number.
-_FLOCK = struct.Struct("hhqqi0q")
 _POLL_S = 0.1
 _KILLED_S = 10.0
 _LOG_END_BYTES = 4096
@@ -44,32 +41,21 @@ def claimed(run_dir: Path) -> Iterator[None]:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(run_dir / _CLAIM_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = hold(run_dir / _CLAIM_FILE)
+    except BlockingIOError as error:
+        raise Conflict(
+            detail="NovaCron already runs on this host; `novacron node status` shows it, `node stop` ends it"
+        ) from error
     except OSError as error:
         raise Failed(detail=f"can't use {run_dir}: {error}") from error
-    with os.fdopen(handle, "r+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                detail="NovaCron already runs on this host; `novacron node status` shows it, `node stop` ends it"
-            ) from error
+    with os.fdopen(handle, "r+"):
         (run_dir / STATUS_FILE).unlink(missing_ok=True)
         yield
 
 
 def find(run_dir: Path) -> int | None:
     """Number of the process that is this host's node, or None when none is."""
-    try:
-        handle = os.open(run_dir / _CLAIM_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(handle, fcntl.F_GETLK, asked))
-    finally:
-        os.close(handle)
-    return None if kind == fcntl.F_UNLCK else int(pid)
+    return holder(run_dir / _CLAIM_FILE)
 
 
 def read_status(run_dir: Path) -> BootStatus | None:

@@ -11,6 +11,7 @@ from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.errors import ActorDown, BadRequest
+from actors.keeper.carriers import TRANSPORT, carry
 from actors.transport.calls import Dispatch
 from actors.transport.credentials import Credentials
 from actors.transport.hub import Hub
@@ -67,6 +68,7 @@ class TransportStreams(Service):
     def __init__(
         self, config: Config, credentials: Credentials | None = None, dispatch: Dispatch | None = None
     ) -> None:
+        carry(config.node.run_dir, TRANSPORT)
         self._hub = Hub(
             config,
             credentials or Credentials.load(config.security),
