@@ -23,7 +23,8 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     │   ├── NoPlacement [no-placement]
     │   ├── Incompatible [incompatible]
     │   ├── PastNoReturn [past-no-return]
-    │   └── TooLate [too-late]
+    │   ├── TooLate [too-late]
+    │   └── StateRefused [state-refused]
     ├── Refused [refused]
     │   ├── TokenInvalid [token-invalid]
     │   └── PeerRefused [peer-refused]
@@ -31,7 +32,8 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     │   ├── LinkDown [link-down]
     │   ├── ActorDown [actor-down]
     │   ├── HypervisorDown [hypervisor-down]
-    │   └── DeadlineExceeded [deadline-exceeded]
+    │   ├── DeadlineExceeded [deadline-exceeded]
+    │   └── NoMajority [no-majority]
     └── Failed [failed]
         ├── HypervisorFailed [hypervisor-failed]
         ├── MoveFailed [move-failed]
@@ -215,6 +217,20 @@ class TooLate(Conflict):
     next_step = "See how it ends with `novacron migrations show`."
 
 
+class StateRefused(Conflict):
+    """The agreed control state refuses that ({refusal}): {detail}"""
+
+    code = "state-refused"
+    next_step = (
+        "Nothing was changed. Read the state again; what was asked for rests on a belief that is no longer true."
+    )
+
+    @property
+    def refusal(self) -> str:
+        """One of `actors.control.decision.Refusal`."""
+        return str(self.fields["refusal"])
+
+
 class Refused(NovaCronError):
     """Refused: {detail}"""
 
@@ -269,6 +285,16 @@ class DeadlineExceeded(Unreachable):
 
     code, status = "deadline-exceeded", 504
     next_step = "Look at the state again before you repeat it: it may have happened."
+
+
+class NoMajority(Unreachable):
+    """No majority of the control state's members answered within {deadline_s} s, so {what} is {outcome}: {reason}"""
+
+    code = "no-majority"
+    next_step = (
+        "`novacron cluster` shows which members hear each other; mend the link or start the missing one."
+        " What is `unknown` may have happened or may still: read the state before you repeat it."
+    )
 
 
 class Failed(NovaCronError):

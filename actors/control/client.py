@@ -1,0 +1,238 @@
+"""`StateClient`: how every other part asks the agreed control state, wherever its members are."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from actors.calls.directory import Directory
+from actors.config.schema import Config
+from actors.control.commands import AnyCommand, OpenSession
+from actors.control.decision import Refusal
+from actors.control.members import members_of
+from actors.control.messages import (
+    SERVICE,
+    WAIT_MAX_S,
+    ClusterView,
+    FlagsAnswer,
+    Fresh,
+    GuestAnswer,
+    GuestsAnswer,
+    JobAnswer,
+    LeaseAnswer,
+    NodesAnswer,
+    OfGuest,
+    OfJob,
+    OfNode,
+    Outcome,
+    StandingAnswer,
+    Submit,
+    TermsAnswer,
+    Watch,
+    Watched,
+)
+from actors.control.model import Flag, Guest, Job, Lease, Node, Terms
+from actors.control.ownership import Standing
+from actors.errors import NoMajority, NovaCronError, StateRefused, Unreachable
+
+_Response = TypeVar("_Response", bound=msgspec.Struct)
+_ATTEMPT_S = 5.0
+_GRACE_S = 1.0
+"""The member keeps the deadline itself; with so much more its own, more precise, error comes back."""
+_PAUSE_S = 0.2
+_AT_ONCE_MAX = 16
+"""Commands under way in one session: far fewer than the state machine remembers answers of."""
+NOT_DONE, UNKNOWN = "not done", "unknown"
+
+
+class StateClient:
+    """Asks the members one after the other until one answers: the own node's or site's first.
+
+    Args:
+        directory: reaches the members' actors.
+        config: names the members.
+    """
+
+    def __init__(self, directory: Directory, config: Config) -> None:
+        members = members_of(config)
+        here = config.node.name
+        near = sorted(members, key=lambda each: (each.node != here, each.site != directory.site))
+        self._members = [each.node for each in near]
+        self._directory = directory
+        self._sessions: dict[str, _Numbered] = {}
+
+    async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = 15.0) -> Outcome:
+        """Have `command` agreed on; it takes effect once, however often it had to be sent.
+
+        `by`: who asks; `node:NAME` is possible on that node only, `member:NAME` never.
+
+        Raises:
+            StateRefused: the state machine's rules refuse it, or nobody may ask so; `refusal` is the code.
+            NoMajority: no answer within `deadline_s`; its `outcome` is `not done` where that is proven, else `unknown`.
+        """
+        numbered = self._sessions.setdefault(by, _Numbered())
+        until = time.monotonic() + deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                await numbered.room.acquire()
+        except TimeoutError as error:
+            raise NoMajority(
+                what=type(command).__name__, deadline_s=deadline_s, outcome=NOT_DONE, reason="others wait before it"
+            ) from error
+        try:
+            return await self._numbered(numbered, command, by, until, deadline_s)
+        finally:
+            numbered.room.release()
+
+    async def standing(self, guest: str, node: str, *, deadline_s: float = 15.0) -> Standing:
+        """What `node` may do with `guest`, linearizably; a guest that is not known may run nowhere."""
+
+        def ask(left_s: float) -> OfGuest:
+            return OfGuest(guest=guest, node=node, deadline_s=left_s)
+
+        answer = await self._read("standing", ask, StandingAnswer, deadline_s)
+        return Standing(answer.right, answer.epoch)
+
+    async def guest(self, name: str, *, deadline_s: float = 15.0) -> Guest:
+        """The record of a guest, linearizably.
+
+        Raises:
+            GuestUnknown: there is none.
+            NoMajority: no answer in time.
+        """
+        return (await self._read("guest", lambda s: OfGuest(guest=name, deadline_s=s), GuestAnswer, deadline_s)).guest
+
+    async def guests(self, *, deadline_s: float = 15.0) -> list[Guest]:
+        """Every guest by name, linearizably."""
+        return (await self._read("guests", lambda s: Fresh(deadline_s=s), GuestsAnswer, deadline_s)).guests
+
+    async def lease(self, node: str, *, deadline_s: float = 15.0) -> Lease | None:
+        """The newest lease of `node`, of whatever state, linearizably; None: it never had one."""
+        return (await self._read("lease", lambda s: OfNode(node=node, deadline_s=s), LeaseAnswer, deadline_s)).lease
+
+    async def job(self, name: str, *, deadline_s: float = 15.0) -> Job:
+        """The record of a move, linearizably.
+
+        Raises:
+            JobUnknown: there is none (ended ones are forgotten after 256 newer).
+            NoMajority: no answer in time.
+        """
+        return (await self._read("job", lambda s: OfJob(job=name, deadline_s=s), JobAnswer, deadline_s)).job
+
+    async def nodes(self, *, deadline_s: float = 15.0) -> list[Node]:
+        """Every node by name, linearizably."""
+        return (await self._read("nodes", lambda s: Fresh(deadline_s=s), NodesAnswer, deadline_s)).nodes
+
+    async def flags(self, *, deadline_s: float = 15.0) -> dict[str, Flag]:
+        """The flags that were ever set, linearizably; a component without one is on."""
+        return (await self._read("flags", lambda s: Fresh(deadline_s=s), FlagsAnswer, deadline_s)).flags
+
+    async def terms(self, *, deadline_s: float = 15.0) -> Terms:
+        """The terms of leases, linearizably."""
+        return (await self._read("terms", lambda s: Fresh(deadline_s=s), TermsAnswer, deadline_s)).terms
+
+    async def cluster(self, *, deadline_s: float = 15.0) -> ClusterView:
+        """How the members stand, as the leader sees it if it answers, else the nearest that does; needs no majority."""
+        view = await self._read("cluster", lambda s: Fresh(deadline_s=s), ClusterView, deadline_s)
+        if view.leader in ("", view.node):
+            return view
+        to = self._directory.on(SERVICE, view.leader)
+        try:
+            return await self._directory.call(to, "cluster", Fresh(), ClusterView, min(2.0, deadline_s))
+        except NovaCronError:
+            return view
+
+    async def watch(self, after: int, wait_s: float = 0.0) -> Watched:
+        """Events after revision `after`; waits up to `wait_s` seconds for the first. Each member tells what it has
+        applied, so the newest may come a little later than elsewhere; none is left out."""
+        wait_s = min(wait_s, WAIT_MAX_S)
+        return await self._read("watch", lambda _: Watch(after=after, wait_s=wait_s), Watched, wait_s + 15.0)
+
+    # -- within -----------------------------------------------------------------------------------------------------
+
+    async def _numbered(
+        self, numbered: "_Numbered", command: AnyCommand, by: str, until: float, deadline_s: float
+    ) -> Outcome:
+        body, at_ms = msgspec.msgpack.encode(command), int(time.time() * 1000)
+        while True:
+            session = await self._session(numbered, by, until, deadline_s)
+            number = next(numbered.numbers)
+            order = Submit(command=body, by=by, session=session, number=number, at_ms=at_ms)
+            try:
+                return await self._until(order, until, deadline_s, type(command).__name__)
+            except StateRefused as no:
+                # Both are told before the command is looked at, and hold for whatever was sent under this number.
+                if no.refusal not in (Refusal.SESSION_UNKNOWN, Refusal.SESSION_GAP):
+                    raise
+                if numbered.session == session:
+                    numbered.session = 0
+                if no.fields.get("doubt"):
+                    raise
+
+    async def _session(self, numbered: "_Numbered", by: str, until: float, deadline_s: float) -> int:
+        async with numbered.opening:
+            if not numbered.session:
+                order = Submit(command=msgspec.msgpack.encode(OpenSession()), by=by)
+                opened = await self._until(order, until, deadline_s, "OpenSession")
+                numbered.session, numbered.numbers = opened.number, itertools.count(1)
+            return numbered.session
+
+    async def _until(self, order: Submit, until: float, deadline_s: float, what: str) -> Outcome:
+        """Send `order` to one member after the other until one knows the outcome.
+
+        Raises:
+            StateRefused: with the field `doubt` where an earlier attempt may have been agreed on nevertheless.
+            NoMajority: the time is up.
+        """
+        doubt, reason = False, "nobody was asked"
+        for node in itertools.cycle(self._members):
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                break
+            attempt_s = min(left_s, _ATTEMPT_S)
+            sent = msgspec.structs.replace(order, deadline_s=attempt_s)
+            to = self._directory.on(SERVICE, node)
+            try:
+                return await self._directory.call(to, "submit", sent, Outcome, attempt_s + _GRACE_S)
+            except StateRefused as no:
+                if doubt:
+                    no.fields["doubt"] = 1
+                raise
+            except NoMajority as error:
+                doubt = doubt or error.fields["outcome"] != NOT_DONE
+                reason = str(error.fields["reason"])
+            except Unreachable as error:
+                doubt, reason = True, str(error)
+            await asyncio.sleep(min(_PAUSE_S, max(0.0, until - time.monotonic())))
+        raise NoMajority(what=what, deadline_s=deadline_s, outcome=UNKNOWN if doubt else NOT_DONE, reason=reason)
+
+    async def _read(
+        self, method: str, ask: Callable[[float], msgspec.Struct], response: type[_Response], deadline_s: float
+    ) -> _Response:
+        until, reason = time.monotonic() + deadline_s, "nobody was asked"
+        for node in itertools.cycle(self._members):
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                break
+            # A watch waits at the member for as long as it may.
+            attempt_s = left_s if method == "watch" else min(left_s, _ATTEMPT_S)
+            to = self._directory.on(SERVICE, node)
+            try:
+                return await self._directory.call(to, method, ask(attempt_s), response, attempt_s + _GRACE_S)
+            except Unreachable as error:
+                reason = str(error.fields.get("reason", error))
+            await asyncio.sleep(min(_PAUSE_S, max(0.0, until - time.monotonic())))
+        raise NoMajority(what=f"the answer to {method}", deadline_s=deadline_s, outcome=UNKNOWN, reason=reason)
+
+
+class _Numbered:
+    """The session of one `by`, opened with its first command."""
+
+    def __init__(self) -> None:
+        self.session = 0
+        self.numbers = itertools.count(1)
+        self.opening = asyncio.Lock()
+        self.room = asyncio.Semaphore(_AT_ONCE_MAX)
