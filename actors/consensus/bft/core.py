@@ -35,7 +35,7 @@ from actors.consensus.bft.state import State
 from actors.consensus.bft.views import Views
 from actors.consensus.bft.voting import Voting
 from actors.consensus.bft.witness import proves
-from actors.consensus.ready import Accepted, Entry, HardState, Kind, Member, Membership, Ready, Refused, Why
+from actors.consensus.ready import Accepted, Entry, Evidence, HardState, Kind, Member, Membership, Ready, Refused, Why
 from actors.consensus.storage import Storage
 
 
@@ -51,7 +51,7 @@ class BftCore:
         ledger = Ledger(storage, settings.chain)
         stored = storage.entries(ledger.base + 1, storage.last()) if storage.last() > ledger.base else ()
         ledger.replay(stored, settings.checkpoint)
-        self._state = State(settings, notary, ledger, _restore(ledger, storage.hard_state()))
+        self._state = State(settings, notary, ledger, *_restore(ledger, storage.hard_state()))
         self._voting = Voting(self._state)
         self._views = Views(self._state, self._voting)
         self._leading = Leading(self._state, self._voting)
@@ -308,7 +308,8 @@ class BftCore:
 
     def _hard_state(self) -> HardState:
         state = self._state
-        extra = pack(state.notary.rules.remembers(state.promise), state.ledger.links())
+        promise, caught = state.notary.rules.remembers(state.promise), tuple(state.caught.values())
+        extra = pack(promise, state.ledger.links(), caught)
         return HardState(term=state.view, commit=state.ledger.last, extra=extra)
 
     def advance(self) -> None:
@@ -316,15 +317,15 @@ class BftCore:
         self._waits_for_advance = False
 
 
-def _restore(ledger: Ledger, hard_state: HardState) -> Promise:
-    """What was promised, with the blocks that it is about put back into `ledger`."""
+def _restore(ledger: Ledger, hard_state: HardState) -> tuple[Promise, tuple[Evidence, ...]]:
+    """What was promised, with the blocks that it is about put back into `ledger`, and who was caught."""
     if not hard_state.extra:
-        return fresh(ledger.era)
+        return fresh(ledger.era), ()
     memory = unpack(hard_state.extra)
     promise = memory.promise
     if promise.era != ledger.era.number:
-        return fresh(ledger.era, promise.numbers_below)
+        return fresh(ledger.era, promise.numbers_below), memory.caught
     for link in memory.links:
         if ledger.knows(link.block.parent):
             ledger.add(Node(block_id(link.block), link))
-    return promise
+    return promise, memory.caught

@@ -18,6 +18,7 @@ import msgspec
 from actors.consensus.bft.era import Era
 from actors.consensus.bft.messages import Certificate, Link, Propose, Rank, TimeoutCertificate, Vote, encode
 from actors.consensus.bft.rules import Rules
+from actors.consensus.ready import Evidence
 
 
 class Promise(msgspec.Struct, array_like=True):
@@ -45,18 +46,23 @@ class Promise(msgspec.Struct, array_like=True):
 
 
 class Memory(msgspec.Struct, frozen=True, array_like=True):
-    """The durable form: `HardState.extra`. `links` are the blocks that are not committed yet."""
+    """The durable form: `HardState.extra`. `links` are the blocks that are not committed yet.
+
+    `caught` is the evidence against members that are still in: whoever reported it must not forget it in a crash, or
+    they might never be excluded.
+    """
 
     promise: Promise
     links: tuple[Link, ...]
+    caught: tuple[Evidence, ...] = ()
 
 
 _memories = msgspec.msgpack.Decoder(Memory)
 
 
-def pack(promise: Promise, links: tuple[Link, ...]) -> bytes:
+def pack(promise: Promise, links: tuple[Link, ...], caught: tuple[Evidence, ...]) -> bytes:
     """To `HardState.extra`."""
-    return encode(Memory(promise, links))
+    return encode(Memory(promise, links, caught))
 
 
 def unpack(extra: bytes) -> Memory:

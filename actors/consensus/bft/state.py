@@ -15,7 +15,9 @@ from actors.consensus.ready import Entry, Evidence, Member, Send
 class State:
     """One member. The parts (`Voting`, `Views`, `Leading`, `CatchingUp`, `Checkpoints`) each have their own besides."""
 
-    def __init__(self, settings: BftSettings, notary: Notary, ledger: Ledger, promise: Promise) -> None:
+    def __init__(
+        self, settings: BftSettings, notary: Notary, ledger: Ledger, promise: Promise, caught: tuple[Evidence, ...]
+    ) -> None:
         self.settings = settings
         self.notary = notary
         self.ledger = ledger
@@ -23,7 +25,7 @@ class State:
         self.pool = Pool(settings.pending, settings.batch, settings.batch_bytes)
         self.asks = Asks()
         self.witness = Witness(notary)
-        self.caught: dict[Member, Evidence] = {}
+        self.caught = {evidence.member: evidence for evidence in caught if ledger.era.knows(evidence.member)}
         self.now = 0
         self.stable = ledger.base
         self.view = max(promise.high.view, promise.timed_out, promise.voted_rank[0], ledger.era.first_view)
@@ -100,6 +102,7 @@ class State:
             return
         self.caught[evidence.member] = evidence
         self.evidence.append(evidence)
+        self.dirty = True
 
     def exclusion(self) -> bytes | None:
         """The payload of the entry that excludes somebody who was caught."""

@@ -12,6 +12,7 @@ from actors.consensus.bft import RULES, BftSettings, Notary
 from actors.consensus.bft.changes import Asks, justified, membership_after
 from actors.consensus.bft.era import Era
 from actors.consensus.bft.messages import (
+    Accuse,
     Ballot,
     Block,
     Certificate,
@@ -122,7 +123,7 @@ def test_a_promise_is_one_vote_per_rank_and_none_in_a_view_given_up() -> None:
     promise.timed_out = 2
     assert not may_vote(promise, (2, 7), RULES)
     assert may_vote(promise, (3, 0), RULES)
-    assert unpack(pack(promise, ())).promise == promise
+    assert unpack(pack(promise, (), ())).promise == promise
 
 
 def test_only_two_different_claims_of_one_place_are_evidence() -> None:
@@ -344,3 +345,17 @@ def test_a_leader_that_tells_two_stories_is_excluded() -> None:
     net[honest[0]].core.propose(b"after")
     net.run(lambda: all(b"after" in net[m].commands for m in honest))
     net.agree()
+
+
+def test_who_was_caught_is_not_forgotten_in_a_crash() -> None:
+    net = Network(4)
+    liar = Notary(1, MacKeys(1), b"test")
+    stories = [liar.claim(Phase.VOTE, 0, (1, 0), content) for content in (b"one", b"other")]
+    witness = net[2]
+    witness.core.step(3, Accuse(contradiction(*stories)))
+    net.settle(witness)
+    assert [evidence.member for evidence in witness.evidence] == [1]
+    net.wire.clear()
+    net.crash(2)
+    net.restart(2)
+    net.run(lambda: all(1 not in net[m].core.membership.voters for m in (2, 3, 4)))

@@ -61,6 +61,12 @@ def test_liars_are_caught() -> None:
     assert caught > 0
 
 
+@pytest.mark.parametrize("seed", [51130])
+def test_seeds_that_failed_once_pass(seed: int) -> None:
+    """51130: whoever had caught a liar fell before anybody else knew, and remembered nothing."""
+    assert simulate(seed, BftMode).broken == ""
+
+
 def test_a_seed_gives_the_same_run_again() -> None:
     assert simulate(3, BftMode, trace=True) == simulate(3, BftMode, trace=True)
 
