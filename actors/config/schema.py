@@ -245,11 +245,19 @@ class Consensus(Section):
     heartbeat_ms: int = Field(100, ge=10, description="the leader is heard this often")
     election_ms: int = Field(1500, ge=100, description="a leader silent for so long is replaced")
     witness: Name | None = Field(None, description="member without guests, the third voice of two sites")
+    takeover: Literal["auto", "lease", "operator"] = Field(
+        "auto", description="who frees a lost node's guests. auto: lease where a majority outlives any one site"
+    )
+    lease_s: float = Field(12.0, ge=2, le=600, description="a node may run guests so long after it asked for a renewal")
+    lease_pause_s: float = Field(4.0, ge=0.5, le=300, description="its guests are paused within so long before that")
+    clock_drift_ppm: int = Field(1000, ge=1, le=100_000, description="no node's clock drifts by more")
 
     @model_validator(mode="after")
     def _election_is_longer(self) -> Self:
         if self.election_ms <= 10 * self.heartbeat_ms:
             raise Misfit("must be greater than 10 × heartbeat_ms, or a busy leader is voted out", "election_ms")
+        if self.lease_pause_s * 2 > self.lease_s:
+            raise Misfit("may be half of lease_s at most, or no time is left to renew", "lease_pause_s")
         return self
 
 

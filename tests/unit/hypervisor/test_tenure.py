@@ -1,0 +1,210 @@
+"""A node's lease: acquired, renewed, told to the keeper, lost; with the real state machine and a played clock."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from actors.control.commands import ExpireLease, JoinNode, Override, RenewLease, SetTerms
+from actors.control.leases import wait_ms
+from actors.control.ownership import risk_of
+from actors.errors import NoMajority
+from actors.hypervisor.engine.terms import Wanted
+from actors.hypervisor.tenure import Tenure
+from actors.keeper.files import boot_id, read_order
+from tests.kits.agreed import Agreed
+
+NODE = "a"
+
+
+class Site:
+    """One node's agent under test, with what it sees."""
+
+    def __init__(self, folder: Path, states: Agreed) -> None:
+        self.folder, self.states = folder, states
+        self.now_ms = 1000.0
+        self.keeper = True
+        self.checks = 0
+        self.check_fails = False
+        self.wanted = Wanted(takeover="lease", duration_ms=12_000, pause_ms=4_000, drift_ppm=1_000, here=False)
+        self.tenure = self.agent()
+
+    def agent(self) -> Tenure:
+        """A new agent, as after a restart."""
+        return Tenure(
+            self.states,
+            NODE,
+            self.folder,
+            keeper_lives=lambda: self.keeper,
+            check=self.check,
+            wanted=self.wanted,
+            clock=lambda: self.now_ms,
+        )
+
+    async def check(self) -> None:
+        self.checks += 1
+        if self.check_fails:
+            raise NoMajority(what="it", deadline_s=1, outcome="unknown", reason="away")
+
+    def order(self) -> float | None:
+        order = read_order(self.folder)
+        assert order is not None
+        assert order.boot == boot_id()
+        return order.pause_at_ms
+
+
+@pytest.fixture
+def states() -> Agreed:
+    """Three members in three sites, so that leases may end by time: D 12 s, P 4 s."""
+    states = Agreed("a", "b", "c")
+    ending(states)
+    return states
+
+
+@pytest.fixture
+def site(tmp_path: Path, states: Agreed) -> Site:
+    return Site(tmp_path, states)
+
+
+def ending(states: Agreed, duration_ms: int = 12_000) -> None:
+    after = states.state.cluster.terms.number
+    terms = SetTerms(after=after, duration_ms=duration_ms, pause_ms=4_000, drift_ppm=1_000, takeover="lease")
+    states.must(terms, "operator:test")
+
+
+async def test_it_is_renewed_in_time_and_the_keeper_is_told(site: Site) -> None:
+    await site.tenure.turn()
+    assert site.tenure.may_run()
+    assert site.order() == 1000.0 + 8_000
+    site.now_ms += 2_000
+    await site.tenure.turn()
+    assert site.order() == 9_000, "a third of the time has not passed yet"
+    site.now_ms += 700
+    await site.tenure.turn()
+    assert site.order() == site.now_ms + 8_000
+    assert site.states.state.leases[NODE].renewal == 1
+
+
+async def test_terms_without_an_end_never_pause(tmp_path: Path) -> None:
+    site = Site(tmp_path, Agreed("a", "b"))
+    await site.tenure.turn()
+    assert site.order() is None
+    site.now_ms += 1e9
+    site.states.away = True
+    await site.tenure.turn()
+    assert site.tenure.may_run()
+    assert "NoMajority" not in site.tenure.trouble and site.tenure.trouble
+    assert site.order() is None
+
+
+async def test_without_a_majority_the_lease_runs_out_by_the_first_sending(site: Site) -> None:
+    await site.tenure.turn()
+    site.states.away = True
+    for _ in range(20):
+        site.now_ms += 500
+        await site.tenure.turn()
+    assert not site.tenure.may_run()
+    assert site.order() == 9_000
+    site.states.away = False
+    await site.tenure.turn()
+    assert site.order() == 4_000 + 8_000, "the renewal was first asked for at 4,000"
+
+
+async def test_an_answer_that_is_lost_is_found_out(site: Site) -> None:
+    await site.tenure.turn()
+    site.now_ms += 3_000
+    site.states.lost_answers = 1
+    sent_ms = site.now_ms
+    await site.tenure.turn()
+    assert site.tenure.trouble
+    site.now_ms += 500
+    await site.tenure.turn()
+    assert not site.tenure.trouble
+    assert site.order() == sent_ms + 8_000, "it counts from when it was first sent"
+    assert site.states.state.leases[NODE].renewal == 1
+
+
+async def test_new_terms_are_taken_with_the_next_renewal(site: Site) -> None:
+    await site.tenure.turn()
+    ending(site.states, duration_ms=20_000)
+    site.now_ms += 3_000
+    await site.tenure.turn()
+    site.now_ms += 500
+    await site.tenure.turn()
+    assert site.order() is not None
+    assert site.order() >= 4_000 + 16_000
+
+
+async def test_a_lease_that_was_ended_pauses_at_once_and_a_new_one_is_taken(site: Site) -> None:
+    await site.tenure.turn()
+    lease = site.states.state.leases[NODE]
+    expire = ExpireLease(node=NODE, number=lease.number, renewal=0, waited_ms=wait_ms(lease.terms), drift_ppm=1_000)
+    site.states.must(expire, "member:b")
+    site.now_ms += 3_000
+    await site.tenure.turn()
+    assert not site.tenure.may_run()
+    assert site.order() == 0.0
+    await site.tenure.turn()
+    assert site.tenure.may_run()
+    assert site.tenure.number > lease.number
+    assert site.checks == 2, "whatever runs here is looked at under each new lease"
+
+
+async def test_a_lease_that_was_overridden_is_noticed(tmp_path: Path) -> None:
+    site = Site(tmp_path, Agreed("a", "b"))
+    await site.tenure.turn()
+    decree = Override(nodes=(NODE,), risk=risk_of(site.states.state, (NODE,)), reason="a has burnt down")
+    site.states.must(decree, "operator:test")
+    site.now_ms += 31_000
+    await site.tenure.turn()
+    assert site.order() == 0.0
+
+
+async def test_guests_run_no_longer_until_they_were_looked_at(site: Site) -> None:
+    site.check_fails = True
+    await site.tenure.turn()
+    assert not site.tenure.may_run()
+    assert read_order(site.folder) is None
+    site.check_fails = False
+    await site.tenure.turn()
+    assert site.tenure.may_run()
+
+
+async def test_without_a_keeper_nothing_is_renewed(site: Site) -> None:
+    await site.tenure.turn()
+    site.keeper = False
+    site.now_ms += 3_000
+    await site.tenure.turn()
+    assert "keeper" in site.tenure.trouble
+    assert not any(isinstance(asked, RenewLease) for asked in site.states.asked)
+    site.keeper = True
+    await site.tenure.turn()
+    assert site.order() == site.now_ms + 8_000
+
+
+async def test_a_restarted_agent_takes_a_new_lease_and_remembers_what_was_answered(site: Site) -> None:
+    await site.tenure.turn()
+    await site.tenure.answer(5)
+    before = site.tenure.number
+    after = site.agent()
+    assert not after.may_run(), "until it holds a lease of its own"
+    await after.turn()
+    assert after.number > before
+    order = read_order(site.folder)
+    assert order is not None
+    assert order.answered == 5
+
+
+async def test_one_node_sets_the_terms_as_soon_as_they_are_allowed(tmp_path: Path) -> None:
+    states = Agreed("a", "b")
+    site = Site(tmp_path, states)
+    site.wanted = msgspec.structs.replace(site.wanted, here=True)
+    site.tenure = site.agent()
+    await site.tenure.turn()
+    assert states.state.cluster.terms.takeover == "operator", "two members have no third voice"
+    assert site.order() is None
+    states.must(JoinNode(node="c", site="c", speaks=1), "operator:test")
+    site.now_ms += 31_000
+    await site.tenure.turn()
+    assert states.state.cluster.terms.takeover == "lease"
+    assert site.order() == site.now_ms + 8_000
