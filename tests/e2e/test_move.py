@@ -167,6 +167,34 @@ def test_a_disk_of_its_own_moves_too_and_comes_back_by_reference(world: World) -
     assert sent[1] < sent[0] // 4
 
 
+@pytest.mark.parametrize("ending", ["cancel", "encoder", "decoder"])
+def test_ended_while_its_disk_is_copied(world: World, ending: str) -> None:
+    """The disk at the source is the guest's, the half at the target goes, and a second attempt takes both along."""
+    name = f"g-half-{ending}"
+    watch = world.guest(name, HERE, data=Random(11).randbytes(16 << 20))
+    try:
+        world.lab.link(_LINK).change(_SLOW)
+        job = world.start_move(name, THERE)
+        world.wait_copying(job.id, disk_bytes=1 << 20)
+        if ending == "cancel":
+            world.api.cancel(job.id)
+        else:
+            {"encoder": _kill_encoder, "decoder": _kill_decoder}[ending](world)
+        ended = world.wait(job.id)
+        assert ended.state == ("cancelled" if ending == "cancel" else "failed"), ended
+        assert ended.progress.disk_wire_bytes < 16 << 20, "it was half way"
+        world.lab.restore_links()
+        assert _one_place(world, name, ended) == HERE
+        assert not world.has_domain(THERE, name)
+        assert not world.image_at(THERE, name).exists()
+        _sound(watch, HERE)
+        _leaves_nothing(world, job.id)
+        _moves_again(world, name, watch, THERE)
+    finally:
+        world.lab.restore_links()
+        world.remove(name)
+
+
 def test_placement_chooses_when_no_node_is_named(world: World, guest: tuple[str, Watch]) -> None:
     name, watch = guest
     job = world.wait(world.start_move(name, "").id)

@@ -74,11 +74,10 @@ class World:
         """Ask for a small guest that changes its memory, 64 MiB of files in its page cache, and its disk if any."""
         disk = None
         if data:
-            image = self._image(name)
-            folder = self.lab.node(node).state_dir / "lib-novacron" / "images"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / image.name).write_bytes(data)
-            (folder / image.name).chmod(0o666)
+            image, file = self._image(name), self.image_at(node, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+            file.chmod(0o666)
             disk = DiskSpec(target="vdb", path=str(image), format="raw", size_bytes=len(data), moves=True)
         load = Load(region_mib=32, per_s=500, bytes_each=64)
         spec = guest_spec(name, "memory", 256, load, 64, build(IMAGES), data_disk=disk, disk_writes_per_s=4)
@@ -88,6 +87,10 @@ class World:
     @staticmethod
     def _image(guest: str) -> Path:
         return Path(f"/var/lib/novacron/images/{guest}-vdb.raw")
+
+    def image_at(self, node: str, guest: str) -> Path:
+        """Where the guest's own disk lies on `node`, if it does."""
+        return self.lab.node(node).state_dir / "lib-novacron" / "images" / self._image(guest).name
 
     def remove(self, name: str) -> None:
         """Stop and delete a guest, wherever it is."""
@@ -107,13 +110,17 @@ class World:
         """The job when it has ended."""
         return until(f"the end of {job}", lambda: self._ended(job), deadline_s)
 
-    def wait_copying(self, job: str, wire_bytes: int = 1 << 20) -> JobView:
-        """The job when at least `wire_bytes` of memory have left the encoder; fails if it ends before."""
+    def wait_copying(self, job: str, wire_bytes: int = 1 << 20, disk_bytes: int = 0) -> JobView:
+        """The job when so much of its memory, or of its disks, has left the encoder; fails if it ends before."""
 
         def copying() -> JobView | None:
             view = self._view(job)
             assert view is None or view.state not in ENDED, f"the move ended too early: {view}"
-            return view if view and view.state == "perform" and view.progress.wire_bytes >= wire_bytes else None
+            if view is None or view.state != "perform":
+                return None
+            sent = view.progress
+            enough = sent.disk_wire_bytes >= disk_bytes if disk_bytes else sent.wire_bytes >= wire_bytes
+            return view if enough else None
 
         found = until(f"{job} copying", copying, MOVE_S)
         assert found is not None
