@@ -20,7 +20,7 @@ app = typer.Typer(help="Tries the consensus cores against losing networks, crash
 def consensus(
     seeds: Annotated[int, typer.Option(min=1, help="How many runs, each of another seed.")] = 200,
     first: Annotated[int, typer.Option("--first", "--seed", min=0, help="The first seed.")] = 1,
-    mode: Annotated[str, typer.Option(help="Protocol under test.")] = "raft",
+    mode: Annotated[str, typer.Option(help="What is tried: raft, bft or switch.")] = "raft",
     budget_s: Annotated[float, typer.Option("--budget-s", min=0, help="Begin no run after so long; 0: no bound.")] = 0,
     trace: Annotated[bool, typer.Option("--trace", help="Print the last events of every run.")] = False,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the row to this file.")] = None,

@@ -8,13 +8,14 @@ import msgspec
 
 from actors.consensus.bft import RULES, BftCore, BftSettings, Notary, Rules
 from actors.consensus.bft.messages import Install
+from actors.consensus.chain import Protocol
 from actors.consensus.ready import Evidence, Kind, Member, Membership, Ready, Snapshot
 from actors.consensus.storage import MemoryStorage
-from benchmarks.agreeing.checks import Broken, Ledger
+from benchmarks.agreeing.checks import Asked, Broken, Ledger
+from benchmarks.agreeing.disk import Disk, Volume
 from benchmarks.agreeing.lying.liar import Liar
 from benchmarks.agreeing.lying.lies import LIES
 from benchmarks.agreeing.lying.twin import Twin, digest_of
-from benchmarks.agreeing.machine import Command
 
 if TYPE_CHECKING:
     from benchmarks.agreeing.node import Node
@@ -25,8 +26,6 @@ SETTINGS = BftSettings(
 )  # Small, so that limits are met.
 KINDS = (*LIES, "twins", "amnesia")
 """What liars do, a few of them at once; a burial needs patience and goes alone."""
-
-_commands = msgspec.msgpack.Decoder(Command)
 
 
 class MacKeys:
@@ -51,7 +50,6 @@ def _mac(member: Member, statement: bytes) -> bytes:
 class BftMode:
     """One run's BFT group. Which members lie, the seed says."""
 
-    compacts_at_will = False
     faults: tuple[str, ...] = ("blink",)
 
     def __init__(self, ledger: Ledger, seed: int, rules: Rules = RULES) -> None:  # noqa: ARG002
@@ -60,7 +58,7 @@ class BftMode:
         self.liars: tuple[Member, ...] = ()
         self.lies: dict[Member, tuple[str, ...]] = {}
         self._ledger, self._rules = ledger, rules
-        self._numbers: set[int] = set()
+        self._asked = Asked()
         self._checked = ledger.base
 
     def found(self, members: int, chance: Random) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
@@ -76,12 +74,19 @@ class BftMode:
 
     def liar(self, member: Member, world: "World", founders: Membership, chance: Random) -> Liar:
         """See `Mode`."""
-        twin = Twin(lambda storage: self.make(member, storage, 0, 0), MemoryStorage(founders), {})
+        twin = Twin(lambda storage: self._core(member, storage), MemoryStorage(founders), {})
         notary = Notary(member, MacKeys(member), SETTINGS.chain)
         return Liar(member, world, twin, notary, chance, self.lies[member])
 
-    def make(self, me: Member, storage: MemoryStorage, seed: int, applied: int) -> BftCore:  # noqa: ARG002
+    def compacts(self, core: BftCore) -> bool:  # noqa: ARG002
+        """See `Mode`: only when a quorum agrees."""
+        return False
+
+    def make(self, me: Member, disk: Disk, seed: int) -> BftCore:  # noqa: ARG002
         """See `Mode`."""
+        return self._core(me, disk.storage)
+
+    def _core(self, me: Member, storage: MemoryStorage) -> BftCore:
         return BftCore(me, MacKeys(me), storage, SETTINGS, self._rules)
 
     def snapshot_in(self, message: Any) -> Snapshot | None:
@@ -92,6 +97,10 @@ class BftMode:
         """See `Mode`."""
         return core.leader == core.me and not core.sealed
 
+    def has_lease(self, core: BftCore) -> bool:  # noqa: ARG002
+        """See `Mode`: there are no leases."""
+        return False
+
     def digest(self, state: dict[int, int]) -> bytes:
         """See `Mode`."""
         return digest_of(state)
@@ -100,9 +109,13 @@ class BftMode:
         """See `Mode`."""
         return msgspec.msgpack.encode(membership), Kind.MEMBERSHIP
 
-    def trusts(self, founders: Membership) -> Membership | None:
+    def founder(self, founders: Membership) -> Disk:
+        """See `Mode`."""
+        return Disk(Volume(MemoryStorage(founders), Protocol.BFT, {}))
+
+    def joiner(self, world: "World") -> Disk:
         """See `Mode`: certificates lead from the founders on."""
-        return founders
+        return self.founder(world.founders)
 
     def proposers(self, world: "World", leader: "Node") -> "list[Node]":  # noqa: ARG002
         """See `Mode`: f + 1 must ask, so everybody does."""
@@ -125,26 +138,14 @@ class BftMode:
         while self._checked < self._ledger.last:
             self._checked += 1
             entry = self._ledger.entry(self._checked)
-            if entry.kind is Kind.COMMAND:
-                self._asked_for(node.world, entry.payload)
-            elif entry.kind is Kind.EVIDENCE:
+            self._asked.check(node.world, entry)
+            if entry.kind is Kind.EVIDENCE:
                 self._blame(msgspec.msgpack.decode(entry.payload, type=Evidence), "an entry excludes")
 
     def _blame(self, evidence: Evidence, who: str) -> None:
         if evidence.member not in self.liars:
             raise Broken("only liars are accused", f"{who} {evidence.member}: {evidence.kind}")
         self.accused.add(evidence.member)
-
-    def _asked_for(self, world: "World", payload: bytes) -> None:
-        number = _commands.decode(payload).number
-        if number == 0:
-            return
-        if number in self._numbers:
-            raise Broken("once", f"operation {number} was committed twice")
-        self._numbers.add(number)
-        operation = world.operations[number - 1] if number <= len(world.operations) else None
-        if operation is None or operation.command() != _commands.decode(payload):
-            raise Broken("validity", f"nobody asked for {_commands.decode(payload)}")
 
     def unwritten(self, node: "Node", ready: Ready[Any]) -> None:
         """A snapshot that is taken over stands for what was committed."""
@@ -153,15 +154,20 @@ class BftMode:
 
     def unsettled(self, world: "World") -> str:
         """See `Mode`: whoever told two members contradicting things is known to have lied."""
-        heard: dict[tuple[Any, ...], bytes] = {}
         cores = [node.core for node in world.nodes.values() if node.core is not None]
-        for core in cores:
-            for claim in core.heard():
-                known = heard.setdefault((claim.member, *claim.place), claim.content)
-                if known != claim.content and claim.member not in self.accused:
-                    return f"{claim.member} contradicted itself at {claim.place}"
-        for core in cores:
-            left = self.accused & set(core.membership.voters)
-            if left and core.me in core.membership.voters:
-                return f"{left} were accused, not excluded, says {core.me}"
-        return ""
+        return unsettled(cores, self.accused)
+
+
+def unsettled(cores: list[BftCore], accused: set[Member]) -> str:
+    """Who contradicted himself as far as `cores` remember, and who of the `accused` is a member still."""
+    heard: dict[tuple[Any, ...], bytes] = {}
+    for core in cores:
+        for claim in core.heard():
+            known = heard.setdefault((claim.member, *claim.place), claim.content)
+            if known != claim.content and claim.member not in accused:
+                return f"{claim.member} contradicted itself at {claim.place}"
+    for core in cores:
+        left = accused & set(core.membership.voters)
+        if left and core.me in core.membership.voters:
+            return f"{left} were accused, not excluded, says {core.me}"
+    return ""

@@ -1,6 +1,16 @@
 """What must hold whatever the protocol; looked at after every step."""
 
-from actors.consensus.ready import Entry
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from actors.consensus.ready import Entry, Kind
+from benchmarks.agreeing.machine import Command
+
+if TYPE_CHECKING:
+    from benchmarks.agreeing.world import World
+
+_commands = msgspec.msgpack.Decoder(Command)
 
 
 class Broken(Exception):
@@ -43,3 +53,25 @@ class Ledger:
         ours = self._entries[at]
         if (ours.term, ours.kind, ours.payload) != (entry.term, entry.kind, entry.payload):
             raise Broken("agreement", f"member {member} has {entry} where another has {ours}")
+
+
+class Asked:
+    """What is committed was asked for, and is there once."""
+
+    def __init__(self) -> None:
+        self._numbers: set[int] = set()
+
+    def check(self, world: "World", entry: Entry) -> None:
+        """Look at the next committed entry."""
+        if entry.kind is not Kind.COMMAND:
+            return
+        command = _commands.decode(entry.payload)
+        number = command.number
+        if number == 0:
+            return
+        if number in self._numbers:
+            raise Broken("once", f"operation {number} was committed twice")
+        self._numbers.add(number)
+        operation = world.operations[number - 1] if number <= len(world.operations) else None
+        if operation is None or operation.command() != command:
+            raise Broken("validity", f"nobody asked for {command}")

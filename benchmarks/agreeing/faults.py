@@ -4,7 +4,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from actors.consensus.ready import Membership
+from actors.consensus.chain import Protocol, switch_to
+from actors.consensus.ready import Kind, Membership
 from benchmarks.agreeing.machine import What
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Faults:
             "coup": self._plot,
             "members": self._members,
             "transfer": self._transfer,
+            "switch": self._switch,
         }
 
     def begin(self) -> None:
@@ -159,6 +161,14 @@ class Faults:
                 for node in self.world.mode.proposers(self.world, leader):
                     node.propose(*self.world.mode.change(membership))
 
+    def _switch(self) -> None:
+        """Let the members go on in the other protocol."""
+        leader = self.world.leader()
+        if leader is not None:
+            other = Protocol.BFT if leader.core.protocol is Protocol.RAFT else Protocol.RAFT
+            for node in self.world.mode.proposers(self.world, leader):
+                node.propose(switch_to(other), Kind.SWITCH)
+
     def _changed(self, now: Membership) -> Membership:
         everybody = now.voters + now.learners
         draw = self.chance.random()
@@ -178,7 +188,8 @@ class Faults:
 
     def _transfer(self) -> None:
         leader = self.world.leader()
-        if leader is not None and (transfer := getattr(leader.core, "transfer", None)) is not None:
+        core = None if leader is None else getattr(leader.core, "core", leader.core)
+        if leader is not None and (transfer := getattr(core, "transfer", None)) is not None:
             transfer(self.chance.choice(leader.core.membership.voters))
             leader.pump()
             if self.chance.random() < 0.5:

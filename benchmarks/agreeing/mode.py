@@ -4,13 +4,22 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.consensus.ready import Kind, Member, Membership, Snapshot
-from actors.consensus.storage import MemoryStorage
 
 if TYPE_CHECKING:
-    from benchmarks.agreeing.disk import State
-    from benchmarks.agreeing.lying.liar import Liar
+    from benchmarks.agreeing.disk import Disk, State
     from benchmarks.agreeing.node import Node
     from benchmarks.agreeing.world import World
+
+
+class Host(Protocol):
+    """A member that lies stands in for a `Node`."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def receive(self, sender: Member, message: Any) -> None:
+        """A message has come, with a snapshot and its state if there is one in it."""
+
 
 AnyCore = Any
 """A `Core` of the mode's own messages."""
@@ -21,10 +30,15 @@ class Mode(Protocol):
 
     faults: tuple[str, ...]
     """Faults of every run, besides those of the plan."""
-    compacts_at_will: bool
-    """Whether each member chooses when to compact its log."""
 
-    def make(self, me: Member, storage: MemoryStorage, seed: int, applied: int) -> AnyCore:
+    @property
+    def elections(self) -> int:
+        """How many leaders there were, or views."""
+
+    def compacts(self, core: AnyCore) -> bool:
+        """Whether the member may choose now to compact its log."""
+
+    def make(self, me: Member, disk: "Disk", seed: int) -> AnyCore:
         """A core as after a start."""
 
     def snapshot_in(self, message: Any) -> Snapshot | None:
@@ -33,17 +47,23 @@ class Mode(Protocol):
     def leads(self, core: AnyCore) -> bool:
         """Whether the member takes proposals now."""
 
+    def has_lease(self, core: AnyCore) -> bool:
+        """Whether the member would answer a read by itself now."""
+
     def found(self, members: int, chance: Random) -> tuple[tuple[Member, ...], tuple[Member, ...]]:
         """The founding members of a run that was planned with so many, and those among them that lie."""
 
-    def liar(self, member: Member, world: "World", founders: Membership, chance: Random) -> "Liar":
+    def liar(self, member: Member, world: "World", founders: Membership, chance: Random) -> "Host":
         """A member that lies."""
 
     def digest(self, state: "State") -> bytes:
         """What `Snapshot.digest` is of a state."""
 
-    def trusts(self, founders: Membership) -> Membership | None:
-        """What a member that joins later knows of the founders."""
+    def founder(self, founders: Membership) -> "Disk":
+        """A founding member's disk."""
+
+    def joiner(self, world: "World") -> "Disk":
+        """The disk of a member that joins later."""
 
     def proposers(self, world: "World", leader: "Node") -> "list[Node]":
         """Who must propose a change of members for it to come about."""

@@ -3,6 +3,9 @@
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from actors.consensus.chain import ChainReady, Protocol
 from actors.consensus.ready import Accepted, Entry, Kind, Member, Ready, Snapshot
 from benchmarks.agreeing.checks import Broken
 from benchmarks.agreeing.disk import Disk, State
@@ -15,6 +18,16 @@ if TYPE_CHECKING:
 
 TICK_US = 10_000
 """A tick of the slowest clock."""
+
+
+def part_of(ready: Ready[Any]) -> int:
+    """The part of the log that a core asks to write to: 0 if there is but one."""
+    return ready.part if isinstance(ready, ChainReady) else 0
+
+
+def begins(ready: Ready[Any]) -> Protocol | None:
+    """What a new part is agreed on with; None: no part begins."""
+    return ready.begins if isinstance(ready, ChainReady) else None
 
 
 class Node:
@@ -39,7 +52,7 @@ class Node:
         self.life += 1
         base = self.disk.storage.snapshot().index
         self.machine = Machine(self.disk.image, base)
-        self.core = self.world.mode.make(self.me, self.disk.storage, self.chance.getrandbits(64), base)
+        self.core = self.world.mode.make(self.me, self.disk, self.chance.getrandbits(64))
         self.world.schedule.after(self.chance.randrange(self.tick_us), self._tick, self.life)
         self.world.note("start", self.me)
 
@@ -107,14 +120,26 @@ class Node:
             if ready is None:
                 self._compact()
                 return
+            if begins(ready) is not None:
+                ready = self._prepare(ready)
             self._send(ready.at_once)
             if ready.writes:
                 world.mode.unwritten(self, ready)
                 image = None if ready.snapshot is None else self._images[ready.snapshot.index]
-                self.disk.begin(ready, image)
-                world.schedule.after(world.plan.write_us(self.chance), self._written, self.life, ready)
+                self.disk.begin(ready, image, part_of(ready), begins(ready))
+                writes = 1 if begins(ready) is None else self.chance.choice((1, 20))  # A whole state may take long.
+                world.schedule.after(writes * world.plan.write_us(self.chance), self._written, self.life, ready)
                 return
             self._finish(ready)
+
+    def _prepare(self, ready: Any) -> Any:
+        """A new part begins on the state as it is now."""
+        at, snapshot = self.machine.applied, ready.snapshot
+        if at != snapshot.index:
+            raise Broken("a part begins where the one before ended", f"{self.me} begins {snapshot} after {at}")
+        self._images[at] = dict(self.machine.state)
+        named = msgspec.structs.replace(snapshot, digest=self.world.mode.digest(self.machine.state))
+        return msgspec.structs.replace(ready, snapshot=named)
 
     def _written(self, life: int, ready: Ready[Any]) -> None:
         if life != self.life or self.core is None:
@@ -145,6 +170,8 @@ class Node:
             self.core.checkpointed(ready.checkpoint, self.world.mode.digest(self.machine.state))
         if ready.stable is not None:
             self._stable = ready.stable
+        if isinstance(ready, ChainReady):
+            self.disk.forget(ready.forgets)
         self.core.advance()
         self.world.mode.done(self, ready)
         self.world.mode.after_step(self)
@@ -179,7 +206,7 @@ class Node:
         world = self.world
         for send in sends:
             snapshot = world.mode.snapshot_in(send.message)
-            image = None if snapshot is None else dict(self.disk.image)
+            image = None if snapshot is None else self.disk.image_of(snapshot)
             if world.tracing:
                 world.note("send", self.me, send.to, send.message)
             world.network.send(self.me, send.to, (send.message, snapshot, image))
@@ -191,17 +218,18 @@ class Node:
         if stable is not None and stable.index > storage.snapshot().index:
             self._write_snapshot(stable, self._images[stable.index])
             return
-        if not self.world.mode.compacts_at_will:
+        if not self.world.mode.compacts(self.core):
             return
         applied = self.machine.applied
         if not self.world.plan.compact_after or applied - storage.snapshot().index < self.world.plan.compact_after:
             return
-        snapshot = Snapshot(applied, storage.term(applied), self.core.membership_at(applied))
+        digest = self.world.mode.digest(self.machine.state)
+        snapshot = Snapshot(applied, storage.term(applied), self.core.membership_at(applied), digest)
         self._write_snapshot(snapshot, dict(self.machine.state))
 
     def _write_snapshot(self, snapshot: Snapshot, image: State) -> None:
         self.world.note("compact", self.me, snapshot.index)
-        self.disk.begin(snapshot, image)
+        self.disk.begin(snapshot, image, self.disk.part)
         self.world.schedule.after(self.world.plan.write_us(self.chance), self._compacted, self.life)
 
     def _compacted(self, life: int) -> None:

@@ -10,10 +10,11 @@ from benchmarks.agreeing.checks import Broken, Ledger
 from benchmarks.agreeing.history import Fate
 from benchmarks.agreeing.mode import Mode
 from benchmarks.agreeing.raft import RaftMode
+from benchmarks.agreeing.switch import SwitchMode
 from benchmarks.agreeing.world import Outcome, World
 
 Making = Callable[[Ledger, int], Mode]
-MODES: dict[str, Making] = {"raft": RaftMode, "bft": BftMode}
+MODES: dict[str, Making] = {"raft": RaftMode, "bft": BftMode, "switch": SwitchMode}
 
 
 def simulate(seed: int, mode: Making, *, trusting_disks: bool = False, trace: bool = False) -> Outcome:
@@ -42,9 +43,10 @@ def counts(world: World) -> dict[str, int]:
     found["messages lost"] = world.network.lost
     found["operations"] = len(world.operations)
     found["operations done"] = sum(operation.fate is Fate.DONE for operation in world.operations)
-    found["elections"] = getattr(world.mode, "elections", 0)
+    found["elections"] = world.mode.elections
     found["compactions"] = world.snapshots
     found["torn writes"] = sum(node.disk.torn for node in world.nodes.values())
+    found["parts begun"] = max(node.disk.part for node in world.nodes.values())
     found["members added"] = len(world.nodes) - world.plan.members
     found["virtual ticks"] = world.schedule.now_us // 10_000
     return dict(found)

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from actors.consensus.ready import Membership
-from actors.consensus.storage import MemoryStorage
 from benchmarks.agreeing.checks import Broken, Ledger
 from benchmarks.agreeing.clients import Client
 from benchmarks.agreeing.disk import Disk
@@ -51,15 +50,17 @@ class World:
         lying_chance = Random(seed ^ 0x11A5)
         voters, lying = self.mode.found(self.plan.members, lying_chance)
         self.founders = founders = Membership(voters)
-        self.nodes = {member: self._node(member, MemoryStorage(founders)) for member in voters if member not in lying}
+        honest = [member for member in voters if member not in lying]
+        self.nodes = {member: self._node(member, self.mode.founder(founders)) for member in honest}
         self.liars = {member: self.mode.liar(member, self, founders, lying_chance) for member in lying}
         self._clients = [
             Client(number, self, Random(self.chance.getrandbits(64))) for number in range(1, self.plan.clients + 1)
         ]
 
-    def _node(self, member: int, storage: MemoryStorage) -> Node:
+    def _node(self, member: int, disk: Disk) -> Node:
+        disk.trusting = self._trusting
         tick_us = round(TICK_US / (1 + self.plan.drift * self.chance.choice((0, 0.5, 1))))
-        return Node(member, self, Disk(storage, self._trusting), Random(self.chance.getrandbits(64)), tick_us)
+        return Node(member, self, disk, Random(self.chance.getrandbits(64)), tick_us)
 
     def run(self) -> None:
         """Run it all.
@@ -89,7 +90,7 @@ class World:
     def joiner(self) -> Node:
         """A new member's host, up, which nobody knows yet."""
         member = max([*self.nodes, *self.liars]) + 1
-        self.nodes[member] = self._node(member, MemoryStorage(self.mode.trusts(self.founders)))
+        self.nodes[member] = self._node(member, self.mode.joiner(self))
         self.nodes[member].start()
         return self.nodes[member]
 

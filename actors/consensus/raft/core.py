@@ -66,7 +66,7 @@ class Raft:
     def sealed(self) -> int:
         """See `Core`."""
         log = self._state.log
-        return log.switch if log.switch <= log.commit else 0
+        return self._state.rules.seals(log.switch, log.commit)
 
     def membership_at(self, index: int) -> Membership:
         """See `Core`."""

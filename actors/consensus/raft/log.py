@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from actors.consensus.raft.members import Members
+from actors.consensus.raft.rules import Rules
 from actors.consensus.ready import Entry, Kind, Snapshot
 from actors.consensus.storage import Compacted, Storage
 
@@ -14,11 +15,11 @@ class Log:
     entry (0: none).
     """
 
-    __slots__ = ("_first", "_safe", "_storage", "_tail", "commit", "handed", "members", "pending", "switch")
+    __slots__ = ("_first", "_rules", "_safe", "_storage", "_tail", "commit", "handed", "members", "pending", "switch")
 
-    def __init__(self, storage: Storage, applied: int) -> None:
+    def __init__(self, storage: Storage, applied: int, rules: Rules) -> None:
         snapshot, last = storage.snapshot(), storage.last()
-        self._storage = storage
+        self._storage, self._rules = storage, rules
         self._first = last + 1
         self._tail: list[Entry] = []
         self._safe = last
@@ -142,13 +143,13 @@ class Log:
     @property
     def has_news(self) -> bool:
         """Whether `hand_out` would give anything."""
-        return self.handed < (min(self.commit, self.switch) if self.switch else self.commit)
+        return self.handed < self._rules.hands_out(self.commit, self.switch)
 
     def hand_out(self, count_max: int, size_max: int) -> tuple[Entry, ...]:
         """Committed entries that were not given out before, up to a committed `SWITCH`."""
         if not self.has_news:
             return ()
-        upto = min(self.commit, self.switch) if self.switch else self.commit
+        upto = self._rules.hands_out(self.commit, self.switch)
         found = self.slice(self.handed + 1, min(upto, self.handed + count_max), size_max)
         self.handed = found[-1].index
         return found

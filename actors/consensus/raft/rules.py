@@ -83,6 +83,14 @@ class Rules:
         """A new leader knows what is committed only when an entry of its own term is (§6.4)."""
         return begun
 
+    def seals(self, switch: int, commit: int) -> int:
+        """The place of the `SWITCH` entry in the log (0: none) ends this log once it is committed; 0 until then."""
+        return switch if switch <= commit else 0
+
+    def hands_out(self, commit: int, switch: int) -> int:
+        """Nothing after a `SWITCH` counts: the log goes on in another protocol."""
+        return min(commit, switch) if switch else commit
+
     def snapshot_term(self, term: int) -> int:
         """A snapshot's last entry keeps its term: what follows it is checked against that (§5.1)."""
         return term

@@ -32,7 +32,7 @@ class State:
     def __init__(self, me: Member, storage: Storage, config: Config, seed: int, applied: int, rules: Rules) -> None:
         hard = storage.hard_state()
         self.me, self.config, self.rules = me, config, rules
-        self.log = Log(storage, applied)
+        self.log = Log(storage, applied, rules)
         self.chance = Chance(seed)
         self.term, self.vote, self.leader = hard.term, hard.vote, NOBODY
         self.persisted: HardState = hard
