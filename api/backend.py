@@ -1,4 +1,4 @@
-"""What the routes call: a `Backend`, in production the site's manager behind a `Directory`."""
+"""What the routes call: a `Backend`, in production the site's actors behind a `Directory`."""
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ from actors.migration.messages import (
     SteerNodeLink,
     StoreQuery,
 )
+from actors.sync.messages import FactList, FactsQuery, PutFact, ReplicaState
 from actors.transport.messages import LinkPeriods, LinkState
 
 if TYPE_CHECKING:  # the import brings Ray, which the OpenAPI generator and the tests do not need
@@ -55,13 +56,16 @@ class Backend(Protocol):
     async def store(self, request: StoreQuery) -> StoreState: ...
     async def steer_link(self, request: SteerNodeLink) -> LinkState: ...
     async def link_history(self, request: NodeLinkHistory) -> LinkPeriods: ...
+    async def facts(self, request: FactsQuery) -> FactList: ...
+    async def put_fact(self, request: PutFact) -> None: ...
+    async def replica(self) -> ReplicaState: ...
 
 
-class ManagerBackend:
-    """`Backend` over this site's manager.
+class SiteBackend:
+    """`Backend` over this site's manager and facts.
 
     Args:
-        directory: finds the manager's actor.
+        directory: finds their actors.
     """
 
     def __init__(self, directory: "Directory") -> None:
@@ -127,8 +131,25 @@ class ManagerBackend:
         """What a link measured."""
         return await self._call("link_history", request, LinkPeriods)
 
+    async def facts(self, request: FactsQuery) -> FactList:
+        """What sites have told each other."""
+        return await self._call("find", request, FactList, service="facts")
+
+    async def put_fact(self, request: PutFact) -> None:
+        """Write or remove a fact."""
+        await self._call("put", request, Empty, service="facts")
+
+    async def replica(self) -> ReplicaState:
+        """How the exchange of facts stands."""
+        return await self._call("state", Empty(), ReplicaState, service="facts")
+
     async def _call(
-        self, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float = CALL_S
+        self,
+        method: str,
+        request: msgspec.Struct,
+        response: type[_Response],
+        deadline_s: float = CALL_S,
+        service: str = "manager",
     ) -> _Response:
-        manager = self._directory.central("manager")
-        return await self._directory.call(manager, method, request, response, deadline_s)
+        to = self._directory.central(service)
+        return await self._directory.call(to, method, request, response, deadline_s)

@@ -13,6 +13,7 @@ from actors.encoding.messages import StoreState
 from actors.errors import NovaCronError
 from actors.migration.messages import LinkView, Sites, StoreQuery
 from api.backend import Backend
+from api.fact_metrics import FactMetrics
 
 # Scrapes need no token, so what they cost the actors is bounded: one round of calls in so many seconds.
 REFRESH_S = 5.0
@@ -61,6 +62,7 @@ class Metrics:
         self._mode = Gauge("novacron_link_mode", "1 for the mode that the link is in", [*link, "mode"], registry=own)
         self._switches = Gauge("novacron_link_mode_switches", "Changes of mode since the start", link, registry=own)
         self._refused = Gauge("novacron_link_refused_peers", "Peers dropped", link, registry=own)
+        self._facts = FactMetrics(own)
 
     async def render(self) -> tuple[bytes, str]:
         """The text for one scrape and its media type."""
@@ -81,6 +83,7 @@ class Metrics:
                     self._backend.sites(), self._backend.jobs(), self._backend.links()
                 )
                 stores = await self._stores(sites)
+                await self._facts.refresh(self._backend)
         except (NovaCronError, TimeoutError):
             self._scrape.set(0)
             return

@@ -99,6 +99,7 @@ class NodeView(View):
     libvirt_version: str = ""
     accelerator: str = ""
     warnings: list[str] = []
+    age_s: float = Field(0.0, description="how old this is; 0: asked just now")
 
 
 class SiteView(View):

@@ -13,7 +13,7 @@ from actors.config.schema import Config
 from actors.errors import SetupMissing
 from actors.node.run import run
 from api.app import create_app
-from api.backend import ManagerBackend
+from api.backend import SiteBackend
 from api.server import serve
 
 _UP_S = 20.0
@@ -33,7 +33,7 @@ def _api(config: Config, status: Callable[[], BootStatus]) -> list[Component]:
         return []
 
     async def start(_: Mapping[str, Any]) -> "asyncio.Task[None]":
-        backend = ManagerBackend(Directory(config.node.name, config.topology))
+        backend = SiteBackend(Directory(config.node.name, config.topology))
         app = create_app(backend, _token(config.api.token_file), status)
         up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         server = asyncio.create_task(serve(app, config.api.host, config.api.port, started=up))

@@ -6,7 +6,10 @@ import msgspec
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What placement and preflight need to know of one host. `state`: up, degraded (libvirt away) or down."""
+    """What placement and preflight need to know of one host. `state`: up, degraded (libvirt away) or down.
+
+    `age_s`: how old this is where it was not asked just now.
+    """
 
     node: str
     site: str
@@ -23,6 +26,24 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     libvirt_version: str = ""
     accelerator: str = ""
     warnings: list[str] = []
+    age_s: float = 0.0
+
+
+def silent_node(node: str, site: str, address: str, reason: str) -> NodeFacts:
+    """A host that does not answer, and why."""
+    return NodeFacts(
+        node=node,
+        site=site,
+        state="down",
+        address=address,
+        cpus=0,
+        cpu_model="",
+        arch="",
+        memory_mib=0,
+        free_mib=0,
+        guests=0,
+        warnings=[reason],
+    )
 
 
 class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):

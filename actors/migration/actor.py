@@ -4,6 +4,7 @@ import asyncio
 
 from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
+from actors.calls.protocol import Calls
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.encoding.messages import CodecStats, StoreState
@@ -38,7 +39,7 @@ from actors.migration.messages import (
 )
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import TARGET_READ_S, Receiver
-from actors.migration.remotes import Calls, Remotes, TransportOf
+from actors.migration.remotes import Remotes, TransportOf
 from actors.migration.sampler import Sampler
 from actors.migration.survey import Survey
 from actors.transport.messages import LinkPeriods, LinkState
@@ -203,7 +204,7 @@ class MigrationManager(Service):
     @exposed(to_peers=True)
     async def sites(self, caller: Caller, request: Scope) -> Sites:
         """Every site with its nodes; those that don't answer with the reason."""
-        return await self._survey.sites(everywhere=request.everywhere and caller.same_site)
+        return await self._survey.sites(everywhere=request.everywhere and caller.same_site, live=False)
 
     @exposed(to_peers=True)
     async def guests(self, caller: Caller, request: Scope) -> Guests:

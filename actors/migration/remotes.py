@@ -1,12 +1,12 @@
 """Every call that the manager makes to other actors, typed, in one place."""
 
 from collections.abc import Awaitable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from actors.calls.messages import Address, Empty
-from actors.config.schema import Topology
+from actors.calls.messages import Empty
+from actors.calls.protocol import Calls
 from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NovaCronError
@@ -47,23 +47,6 @@ from actors.transport.messages import (
 )
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
-
-
-class Calls(Protocol):
-    """The part of `actors.calls.directory.Directory` that the manager uses."""
-
-    @property
-    def node(self) -> str: ...
-    @property
-    def site(self) -> str: ...
-    @property
-    def topology(self) -> Topology: ...
-
-    def on(self, service: str, node: str) -> Address: ...
-    def central(self, service: str, site: str = "") -> Address: ...
-    async def call(
-        self, to: Address, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float
-    ) -> _Response: ...
 
 
 class Agent:

@@ -1,16 +1,19 @@
 """What there is: nodes, guests and links of this site, and of the others as far as they answer."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from actors.config.schema import Member, Site
 from actors.errors import GuestUnknown, JobUnknown, NovaCronError, Unreachable
-from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts
+from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts, silent_node
 from actors.migration.messages import JobId, JobKey, JobView, Scope, Sites, SiteView
 from actors.migration.remotes import Remotes
+from actors.sync.client import FactsClient
+from actors.sync.messages import FactsQuery
+from actors.sync.records import NODE, STALE_S, record_of
 from actors.transport.messages import LinkState
 
 # An unreachable site or node must not stall a list: it is shown as what it is.
@@ -28,6 +31,7 @@ class Survey:
     def __init__(self, remotes: Remotes) -> None:
         self._remotes = remotes
         self._calls = remotes.calls
+        self._facts_client = FactsClient(remotes.calls)
 
     @property
     def here(self) -> Site:
@@ -39,10 +43,15 @@ class Survey:
         """The names of the other sites."""
         return [site.name for site in self._calls.topology.sites if site.name != self._calls.site]
 
-    async def sites(self, *, everywhere: bool) -> Sites:
-        """Every site (or only this one), those that don't answer too, with the reason."""
+    async def sites(self, *, everywhere: bool, live: bool = True) -> Sites:
+        """Every site (or only this one), those that don't answer too, with the reason.
+
+        Without `live` other sites are shown as they told of themselves, as long as that is not stale: nothing crosses
+        the WAN.
+        """
         facts = [self._facts(member) for member in self.here.nodes]
-        peers = [self._site(name) for name in (self.others if everywhere else [])]
+        known = await self._known_nodes() if everywhere and self.others else {}
+        peers = [self._site(name, known, live=live) for name in (self.others if everywhere else [])]
         nodes, views = await asyncio.gather(asyncio.gather(*facts), asyncio.gather(*peers))
         return Sites(sites=[SiteView(name=self.here.name, state="up", nodes=list(nodes)), *views])
 
@@ -114,17 +123,36 @@ class Survey:
         try:
             return await self._remotes.agent(member.name, SURVEY_S).facts()
         except NovaCronError as error:
-            return _unknown(member, self.here.name, str(error))
+            return silent_node(member.name, self.here.name, member.address, str(error))
 
-    async def _site(self, name: str) -> SiteView:
+    async def _known_nodes(self) -> dict[str, NodeFacts]:
+        """What the site's facts have of other sites' nodes; nothing while the facts actor is away."""
+        try:
+            found = await self._facts_client.find(FactsQuery(prefix=NODE))
+        except NovaCronError:
+            return {}
+        nodes = [record_of(fact, NodeFacts) for fact in found.facts]
+        return {node.node: node for node in nodes if node is not None}
+
+    async def _site(self, name: str, known: Mapping[str, NodeFacts], *, live: bool) -> SiteView:
+        site = next(each for each in self._calls.topology.sites if each.name == name)
+        told = [known.get(member.name) for member in site.nodes]
+        fresh = [node for node in told if node is not None and node.age_s <= STALE_S and node.site == name]
+        if not live and len(fresh) == len(told):
+            return SiteView(name=name, state="up", nodes=fresh)
         try:
             answer = await self._remotes.manager(name, "sites", Scope(everywhere=False), Sites, PEER_S)
             return next(site for site in answer.sites if site.name == name)
         except (NovaCronError, StopIteration) as error:
-            site = next(each for each in self._calls.topology.sites if each.name == name)
             reason = str(error) or f"its manager does not know itself as {name}"
-            nodes = [_unknown(member, name, reason) for member in site.nodes]
+            nodes = [_last_known(known.get(member.name), member, name, reason) for member in site.nodes]
             return SiteView(name=name, state="unreachable", nodes=nodes, reason=reason)
+
+
+def _last_known(told: NodeFacts | None, member: Member, site: str, reason: str) -> NodeFacts:
+    if told is None:
+        return silent_node(member.name, site, member.address, reason)
+    return msgspec.structs.replace(told, state="down", warnings=[reason])
 
 
 async def _answers(asked: Sequence[tuple[str, Awaitable[_Found]]]) -> tuple[list[_Found], list[str]]:
@@ -144,19 +172,3 @@ async def _answers(asked: Sequence[tuple[str, Awaitable[_Found]]]) -> tuple[list
 
 def _rank(state: str) -> int:
     return _RANK.index(state) if state in _RANK else len(_RANK)
-
-
-def _unknown(member: Member, site: str, reason: str) -> NodeFacts:
-    return NodeFacts(
-        node=member.name,
-        site=site,
-        state="down",
-        address=member.address,
-        cpus=0,
-        cpu_model="",
-        arch="",
-        memory_mib=0,
-        free_mib=0,
-        guests=0,
-        warnings=[reason],
-    )

@@ -1,7 +1,7 @@
 """The components of one node, in the four phases of its start.
 
 Every node has its hypervisor agent, transport, encoder and decoder; the first node of a site also has the site's
-manager, predictor and placement policy, and whatever the caller adds (the API).
+manager, predictor, placement policy and facts, and whatever the caller adds (the API).
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from actors.node.spawn import end, spawn
 from actors.placement.actor import PlacementPolicy
 from actors.prediction.actor import BandwidthPredictor
 from actors.security.tls import client_context, server_context
+from actors.sync.actor import FactsKeeper
 from actors.transport.actor import TransportStreams
 
 log = structlog.get_logger()
@@ -151,6 +152,7 @@ def _services(config: Config) -> list[Component]:
     return [
         _actor("predictor", BandwidthPredictor, config, ("control-plane",), "degraded", "services"),
         _actor("placement", PlacementPolicy, config, ("control-plane",), "degraded", "services"),
+        _actor("facts", FactsKeeper, config, ("transport",), "degraded", "services"),
         _actor("manager", MigrationManager, config, core, "critical", "services"),
     ]
 

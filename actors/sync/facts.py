@@ -80,6 +80,10 @@ class Facts:
         found = self._entries.get(place_of(key))
         return found.value if found else None
 
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`, in order, removed or not."""
+        return sorted(entry.key for entry in self._entries.values() if entry.key.startswith(prefix))
+
     def read(self, key: str) -> bytes | None:
         """What stands in a register; None if it is removed or there never was one."""
         value = self.get(key)

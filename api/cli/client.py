@@ -14,6 +14,8 @@ from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
+from actors.sync.messages import Fact, FactList, ReplicaState
+from actors.sync.records import LinkFacts
 from actors.transport.messages import HistoryQuery, LinkPeriods, LinkState, SteerLink
 from api.cli.target import Target
 
@@ -160,6 +162,26 @@ class Client:
         path = f"/v1/links/{_part(node)}/{_part(query.peer)}/history"
         asked = {"after": query.after, "span_s": query.span_s, "limit": query.most}
         return self._ask("GET", path, LinkPeriods, params=asked)
+
+    def links_everywhere(self) -> LinkFacts:
+        """The links of every site, as their nodes last told."""
+        return self._ask("GET", "/v1/links/everywhere", LinkFacts)
+
+    def facts(self, prefix: str = "", after: str = "") -> FactList:
+        """What sites have told each other, a thousand at once."""
+        return self._ask("GET", "/v1/facts", FactList, params={"prefix": prefix, "after": after})
+
+    def replica(self) -> ReplicaState:
+        """How the exchange of facts stands."""
+        return self._ask("GET", "/v1/facts/state", ReplicaState)
+
+    def put_hint(self, name: str, value: str) -> Fact:
+        """Write a hint for every site."""
+        return self._ask("PUT", f"/v1/hints/{_part(name)}", Fact, json={"value": value})
+
+    def remove_hint(self, name: str) -> None:
+        """Remove a hint everywhere."""
+        _check(self._send("DELETE", f"/v1/hints/{_part(name)}"))
 
     def events(self, job: str, after: int = 0) -> Iterator[JobEvent]:
         """Events of `job` with seq > `after` until it has ended, over as many connections as it takes.

@@ -16,12 +16,13 @@ def nodes(context: typer.Context, json: Json = False) -> None:
     rows = [
         [
             one.node, one.site, one.state, one.address, str(one.cpus), one.accelerator,
-            f"{one.free_mib} / {one.memory_mib} MiB", str(one.guests), "; ".join(one.warnings),
+            f"{one.free_mib} / {one.memory_mib} MiB", str(one.guests), seconds(one.age_s) if one.age_s else "now",
+            "; ".join(one.warnings),
         ]
         for site in sites.sites
         for one in site.nodes
     ]  # fmt: skip
-    columns = ["node", "site", "state", "address", "cpus", "accelerator", "free memory", "guests", "warnings"]
+    columns = ["node", "site", "state", "address", "cpus", "accelerator", "free memory", "guests", "told", "warnings"]
     table(columns, rows, "No node answers.")
     for site in sites.sites:
         if site.state != "up":

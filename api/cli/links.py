@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from api.cli.context import Json, client
-from api.cli.output import as_json, rate, say, size, table
+from api.cli.output import as_json, rate, say, seconds, size, table
 
 if TYPE_CHECKING:
     from actors.migration.messages import LinkView
@@ -21,9 +21,16 @@ NodeOption = Annotated[str, typer.Option(help="This end of it; without: the only
 
 
 @app.callback()
-def links(context: typer.Context, json: Json = False) -> None:
+def links(
+    context: typer.Context,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="Of every site, as their nodes last told.")] = False,
+    json: Json = False,
+) -> None:
     """List this site's links with their newest measurements and forecast."""
     if context.invoked_subcommand is not None:
+        return
+    if everywhere:
+        _links_everywhere(context, json)
         return
     with client(context) as api:
         found = api.links()
@@ -35,6 +42,25 @@ def links(context: typer.Context, json: Json = False) -> None:
         "sent again", "refused peers",
     ]  # fmt: skip
     table(columns, [_link_row(one) for one in found.links], "This site has no links.")
+
+
+def _links_everywhere(context: typer.Context, json: bool) -> None:
+    with client(context) as api:
+        found = api.links_everywhere()
+    if json:
+        as_json(found)
+        return
+    rows = [
+        [
+            f"{one.node} → {one.peer}", one.state, f"{one.mode} (forced)" if one.mode_forced else one.mode,
+            str(one.streams), f"{one.rtt_ms:.1f} ms" if one.rtt_ms else "–", f"{one.loss:.2%}",
+            rate(one.acked_bytes_per_s), rate(one.capacity_bytes_per_s) if one.capacity_bytes_per_s else "–",
+            seconds(one.age_s),
+        ]
+        for one in found.links
+    ]  # fmt: skip
+    columns = ["link", "state", "mode", "streams", "round trip", "loss", "carried", "capacity", "told"]
+    table(columns, rows, "No site has told of a link yet.")
 
 
 @app.command()

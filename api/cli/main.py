@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import ca, cluster, config, demo, guests, lab, links, migrate, migrations, node, store
+from api.cli import ca, cluster, config, demo, facts, guests, lab, links, migrate, migrations, node, store
 from api.cli.context import Options
 from api.cli.group import Benchmarks, Commands
 from api.cli.output import say
@@ -23,6 +23,7 @@ app.command("migrate")(migrate.migrate)
 app.add_typer(migrations.app, name="migrations")
 app.command("nodes")(cluster.nodes)
 app.add_typer(links.app, name="links")
+app.add_typer(facts.app, name="facts")
 app.command("status")(cluster.status)
 app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")

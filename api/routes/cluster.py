@@ -9,7 +9,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from actors.errors import NodeUnknown, Unreachable
 from actors.migration.messages import NodeLinkHistory, Sites, SteerNodeLink
 from actors.migration.messages import SiteView as SiteStruct
+from actors.sync.messages import FactsQuery
+from actors.sync.records import LINK, LinkFact, LinkFacts, record_of
 from actors.transport.messages import HistoryQuery, SteerLink
+from api.fact_models import LinkFactList
 from api.link_events import as_sse
 from api.models import (
     LinkHistoryView,
@@ -83,6 +86,14 @@ async def show_node(backend: BackendDep, name: NodePath) -> NodeView:
 async def list_links(backend: BackendDep) -> LinkList:
     """This site's links with their newest measurements and a forecast."""
     return LinkList.of(await backend.links())
+
+
+@router.get("/links/everywhere", responses=documented())
+async def list_links_everywhere(backend: BackendDep) -> LinkFactList:
+    """The links of every site, as their nodes last told, with how long ago that was."""
+    found = await backend.facts(FactsQuery(prefix=LINK))
+    links = [record_of(fact, LinkFact) for fact in found.facts]
+    return LinkFactList.of(LinkFacts(links=[link for link in links if link is not None]))
 
 
 @router.get("/links/events", response_class=EventSourceResponse, responses=documented() | _EVENTS)

@@ -46,6 +46,8 @@ from actors.migration.messages import (
     StoreQuery,
 )
 from actors.migration.pause import Pause
+from actors.sync.messages import Fact, FactList, FactsQuery, PeerState, PutFact, ReplicaState
+from actors.sync.records import LinkFact
 from actors.transport.messages import LinkPeriod, LinkPeriods, LinkSample, LinkState
 
 TOKEN = "a-token-for-tests"
@@ -88,6 +90,10 @@ LINK = LinkView(
     forecast=ForecastView(mean=1.2e7, low=1.0e7, high=1.3e7, horizon_s=30.0, method="ewma", samples=60),
 )  # fmt: skip
 
+LINK_FACT = LinkFact(
+    node="paris1", peer="madrid1", site="paris", peer_site="madrid", state="up", mode="internet", streams=4, rtt_ms=50.5
+)  # fmt: skip
+
 
 @dataclass
 class FakeBackend:
@@ -103,6 +109,7 @@ class FakeBackend:
     job_list: dict[str, JobView] = field(default_factory=dict)
     happened: dict[str, list[JobEvent]] = field(default_factory=dict)
     images: dict[str, dict[str, StoreImage]] = field(default_factory=dict)
+    hints: dict[str, bytes] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     requests: list[msgspec.Struct] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
@@ -298,3 +305,29 @@ class FakeBackend:
         span_s = request.query.span_s
         period = LinkPeriod(request.query.peer, 1.7e9, span_s, 50.5, 1.0, 0.001, 2000, 1000, 0.5, 1.25e7, "internet")
         return LinkPeriods(periods=[period])
+
+    async def facts(self, request: FactsQuery) -> FactList:
+        self._seen(request)
+        found = {
+            "link/paris1/madrid1": msgspec.to_builtins(LINK_FACT),
+            **{key: msgspec.json.decode(value) for key, value in self.hints.items()},
+        }
+        keys = sorted(key for key in found if key.startswith(request.prefix) and key > request.after)
+        facts = [
+            Fact(key=key, kind="fact", value=found[key], at=90.0, age_s=10.0, writer="paris1.life") for key in keys
+        ]
+        return FactList(facts=facts[: request.most], more=len(facts) > request.most)
+
+    async def put_fact(self, request: PutFact) -> None:
+        self._seen(request)
+        if request.value is None:
+            self.hints.pop(request.key, None)
+        else:
+            self.hints[request.key] = request.value
+
+    async def replica(self) -> ReplicaState:
+        self._seen()
+        peer = PeerState(site="paris", node="paris1", reachable=True, equal_at=90.0, sent_bytes=2100)
+        return ReplicaState(
+            site="madrid", writer="madrid1.life", facts=2, refused=3, exchanging=True, peers=[peer]
+        )  # fmt: skip

@@ -64,6 +64,21 @@ def test_links(cli: Cli) -> None:
     assert json.loads(cli.ok("links", "--json"))["links"][0]["forecast"]["mean"] == 1.2e7
 
 
+def test_facts_and_hints(cli: Cli) -> None:
+    assert cli.ok("facts", "hint", "rack", "b7") == "hint/rack is 'b7'.\n"
+    assert "hint/rack" in cli.ok("facts", "--prefix", "hint/")
+    assert [one["key"] for one in json.loads(cli.ok("facts", "--json"))["facts"]] == [
+        "hint/rack",
+        "link/paris1/madrid1",
+    ]
+    assert "removed" in cli.ok("facts", "forget", "rack")
+    shown = cli.ok("facts", "state")
+    assert "2 facts at site madrid, 3 values not believed." in shown
+    assert "paris1" in shown
+    assert "paris1 → madrid1" in cli.ok("links", "--everywhere")
+    assert json.loads(cli.ok("links", "--everywhere", "--json"))["links"][0]["age_s"] == 10.0
+
+
 def test_stores(cli: Cli) -> None:
     shown = cli.ok("store", "add", "/images/root.raw")
     assert [line.split()[:4] for line in shown.splitlines()[1:]] == [

@@ -16,9 +16,11 @@ from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
 from actors.migration.pause import Pause
+from actors.sync import messages as sync
+from actors.sync.records import LinkFact
 from actors.transport import messages as transport
 from actors.transport import modes
-from api import models, move_models
+from api import fact_models, models, move_models
 from api.app import create_app
 from api.openapi import PATH, document
 from api.problems import MEDIA_TYPE
@@ -92,6 +94,10 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.SwitchView, modes.Switch),
         (models.PeriodView, transport.LinkPeriod),
         (models.LinkHistoryView, transport.LinkPeriods),
+        (fact_models.FactListView, sync.FactList),
+        (fact_models.PeerStateView, sync.PeerState),
+        (fact_models.ReplicaStateView, sync.ReplicaState),
+        (fact_models.LinkFactView, LinkFact),
     ],
 )
 def test_views_mirror_the_messages(view: type[BaseModel], struct: type[msgspec.Struct]) -> None:

@@ -185,3 +185,28 @@ async def test_a_scrape_storm_costs_one_round_of_calls(client: httpx2.AsyncClien
     for _ in range(5):
         assert (await client.get("/metrics")).status_code == 200
     assert calls == 1
+
+
+async def test_facts_and_hints(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    assert (await client.put("/v1/hints/rack", json={"value": "b7"})).json()["value"] == "b7"
+    assert backend.hints == {"hint/rack": b'"b7"'}
+    facts = (await client.get("/v1/facts", params={"prefix": "hint/"})).json()
+    assert [(fact["key"], fact["value"], fact["age_s"]) for fact in facts["facts"]] == [("hint/rack", "b7", 10.0)]
+    first = (await client.get("/v1/facts", params={"limit": 1})).json()
+    assert (first["facts"][0]["key"], first["more"]) == ("hint/rack", True)
+    rest = (await client.get("/v1/facts", params={"after": "hint/rack"})).json()
+    assert [fact["key"] for fact in rest["facts"]] == ["link/paris1/madrid1"]
+    assert (await client.delete("/v1/hints/rack")).status_code == 204
+    assert backend.hints == {}
+    assert (await client.put("/v1/hints/rack", json={"value": "x" * 1001})).status_code == 422
+    assert (await client.put("/v1/hints/a%2Fb", json={"value": "x"})).status_code in {400, 404}
+
+
+async def test_links_of_every_site_and_the_replica(client: httpx2.AsyncClient) -> None:
+    links = (await client.get("/v1/links/everywhere")).json()["links"]
+    assert [(one["node"], one["rtt_ms"], one["age_s"]) for one in links] == [("paris1", 50.5, 10.0)]
+    state = (await client.get("/v1/facts/state")).json()
+    assert (state["refused"], state["peers"][0]["site"], state["peers"][0]["reachable"]) == (3, "paris", True)
+    text = (await client.get("/metrics")).text
+    assert 'novacron_facts_peer_sent_bytes{site="paris"} 2100.0' in text
+    assert "novacron_facts_refused 3.0" in text

@@ -8,7 +8,7 @@ import msgspec
 from actors.calls.messages import Address, Caller, Empty, Reply
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config, Topology
-from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder
+from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import (
     ActorDown,
@@ -103,7 +103,7 @@ class Calls:
         caller = Caller(node=self.node, site=self.site, same_site=there == self.site)
         if not caller.same_site and {there, self.site} & world.cut:
             raise LinkDown(node=self.node, peer=to.node, reason="no route")
-        if (to.service, to.node) in world.down:
+        if (to.service, to.node) in world.down or (to.service, to.node) not in world.services:
             raise ActorDown(service=str(to), reason="died")
         world.log.append((to.service, to.node, method))
         try:
@@ -402,6 +402,14 @@ class FakeEncoder(FakeCodec):
 
 
 class FakeDecoder(FakeCodec):
+    def __init__(self, node: str = "") -> None:
+        super().__init__()
+        self.node = node
+
+    @exposed()
+    async def store(self, caller: Caller, request: StoreChange) -> StoreState:
+        return StoreState(node=self.node, capacity=1000, blocks=17)
+
     @exposed()
     async def open(self, caller: Caller, request: OpenDecoder) -> Empty:
         self.jobs[request.job] = request
@@ -432,7 +440,7 @@ class TwoSites:
                     ("agent", node): agent,
                     ("transport", node): FakeTransport(node, self.world),
                     ("encoder", node): FakeEncoder(),
-                    ("decoder", node): FakeDecoder(),
+                    ("decoder", node): FakeDecoder(node),
                 }
         for lead in ("a1", "b1"):
             settings = config(lead, state_dir)
