@@ -1,0 +1,1 @@
+"""Facts of three sites after a partition: anti-entropy beside gossip of the whole state."""
