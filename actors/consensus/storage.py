@@ -52,6 +52,13 @@ class MemoryStorage:
         self._snapshot = Snapshot(index=1 if founders else 0, term=0, membership=founders or Membership(()))
         self._entries: list[Entry] = []
 
+    @classmethod
+    def loaded(cls, hard_state: HardState, snapshot: Snapshot, entries: tuple[Entry, ...]) -> "MemoryStorage":
+        """A copy of what another storage holds; `entries` follow `snapshot` without a gap."""
+        copy = cls()
+        copy._hard_state, copy._snapshot, copy._entries = hard_state, snapshot, list(entries)
+        return copy
+
     def hard_state(self) -> HardState:
         """See `Storage`."""
         return self._hard_state

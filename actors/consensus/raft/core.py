@@ -53,6 +53,16 @@ class Raft:
         return state.role is Role.LEADER and state.rules.may_read(state.begun) and read.has_lease(state)
 
     @property
+    def last(self) -> int:
+        """Index of the newest entry of its log, on disk or not."""
+        return self._state.log.last
+
+    @property
+    def matches(self) -> dict[Member, int]:
+        """While it leads: the newest entry that it knows to be on each other member's disk."""
+        return {member: progress.match for member, progress in self._state.progress.items()}
+
+    @property
     def membership(self) -> Membership:
         """See `Core`."""
         return self._state.membership
