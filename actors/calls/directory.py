@@ -1,7 +1,7 @@
 """The calling side: finds the actor, calls it, decodes its answer."""
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import ray
@@ -35,6 +35,7 @@ class Directory:
         self.site = site.name
         self.topology = topology
         self._caller = Caller(node=node, site=site.name, same_site=True)
+        self._handles: dict[str, Any] = {}
 
     def on(self, service: str, node: str) -> Address:
         """The address of `service` on `node`.
@@ -80,7 +81,11 @@ class Directory:
         name = actor_name(service, node)
         try:
             async with asyncio.timeout(deadline_s):
-                handle = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+                handle: Any = self._handles.get(name)
+                if handle is None:
+                    # Asks the head. A handle outlives restarts of its actor, and serves while the head is away.
+                    handle = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+                    self._handles[name] = handle
                 reply: bytes = await handle.serve.remote(self._caller, method, body)
                 return reply
         except TimeoutError as error:
@@ -88,6 +93,8 @@ class Directory:
         except ValueError as error:
             raise ActorDown(service=name, reason="no such actor is running") from error
         except ray.exceptions.RayActorError as error:
+            # Ended for good and made anew, it would be another actor of the same name.
+            self._handles.pop(name, None)
             raise ActorDown(service=name, reason=str(error).splitlines()[0]) from error
 
 

@@ -239,12 +239,19 @@ class Placement(Section):
 
 
 class Consensus(Section):
-    """ACP: who decides ownership. Validated here, used by the members of `ClusterState`."""
+    """ACP: who decides ownership. The members of `ClusterState` use it; all of them need the same."""
 
-    mode: Literal["auto", "raft", "bft"] = Field("auto", description="auto: raft in a site, bft between sites")
+    mode: Literal["auto", "raft", "bft"] = Field("auto", description="raft; auto is raft too, bft can't be had yet")
     heartbeat_ms: int = Field(100, ge=10, description="the leader is heard this often")
     election_ms: int = Field(1500, ge=100, description="a leader silent for so long is replaced")
-    witness: Name | None = Field(None, description="member without guests, the third voice of two sites")
+    witness: Name | None = Field(
+        None, description="node of the topology that is a member without guests: the third voice of two sites"
+    )
+    members: list[Name] = Field(
+        default_factory=list,
+        max_length=7,
+        description="the members, which must stay as they were; empty: the lead node of each site and the witness",
+    )
     takeover: Literal["auto", "lease", "operator"] = Field(
         "auto", description="who frees a lost node's guests. auto: lease where a majority outlives any one site"
     )
@@ -258,6 +265,12 @@ class Consensus(Section):
             raise Misfit("must be greater than 10 × heartbeat_ms, or a busy leader is voted out", "election_ms")
         if self.lease_pause_s * 2 > self.lease_s:
             raise Misfit("may be half of lease_s at most, or no time is left to renew", "lease_pause_s")
+        return self
+
+    @model_validator(mode="after")
+    def _mode_can_be_had(self) -> Self:
+        if self.mode == "bft":
+            raise Misfit("BFT runs in the simulator only so far: set it to raft or auto", "mode")
         return self
 
 
@@ -304,6 +317,19 @@ class Config(Section):
     def _node_is_in_topology(self) -> Self:
         if self.topology.site_of(self.node.name) is None:
             raise Misfit(f"{self.node.name!r} does not stand in topology.sites", "node", "name")
+        return self
+
+    @model_validator(mode="after")
+    def _members_are_in_topology(self) -> Self:
+        witness, members = self.consensus.witness, self.consensus.members
+        if witness is not None and self.topology.site_of(witness) is None:
+            raise Misfit(f"{witness!r} does not stand in topology.sites", "consensus", "witness")
+        if absent := [name for name in members if self.topology.site_of(name) is None]:
+            raise Misfit(f"{', '.join(absent)}: not in topology.sites", "consensus", "members")
+        if len(set(members)) != len(members):
+            raise Misfit("a node is named twice", "consensus", "members")
+        if members and witness is not None and witness not in members:
+            raise Misfit(f"the witness {witness!r} must be one of them", "consensus", "members")
         return self
 
     @property

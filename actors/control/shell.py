@@ -95,6 +95,11 @@ class Shell:
         """When each other member was last heard of."""
         self.writes = 0
 
+    @property
+    def snapshot_index(self) -> int:
+        """The entry up to which a snapshot stands for the log."""
+        return self._disk.snapshot().index
+
     # -- what comes in ------------------------------------------------------------------------------------------------
 
     def pass_time(self, now_ms: float) -> int:

@@ -1,7 +1,8 @@
 """The components of one node, in the four phases of its start.
 
-Every node has its hypervisor agent, transport, encoder and decoder; the first node of a site also has the site's
-manager, predictor, placement policy and facts, and whatever the caller adds (the API).
+Every node has its hypervisor agent, transport, encoder and decoder; a member of the control state has that; the first
+node of a site also has the site's manager, predictor, placement policy and facts, and whatever the caller adds (the
+API).
 """
 
 import asyncio
@@ -20,6 +21,9 @@ from actors.calls.directory import NAMESPACE, Directory, actor_name
 from actors.calls.messages import Empty
 from actors.calls.service import Service
 from actors.config.schema import Config
+from actors.control.actor import ClusterState
+from actors.control.members import is_member
+from actors.control.messages import SERVICE as STATE
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
 from actors.errors import Failed, NovaCronError, Unreachable
 from actors.files import write_atomically
@@ -108,6 +112,8 @@ def _core(config: Config) -> list[Component]:
         _actor("encoder", DeltaEncoder, config, ("control-plane",), "degraded"),
         _actor("decoder", DeltaDecoder, config, ("control-plane",), "degraded"),
     ]
+    if is_member(config):
+        parts.append(_actor(STATE, ClusterState, config, ("transport",), "degraded"))
     if config.leads:
         parts.append(Component(name="state-store", phase="core", start=check_store, needs=("configuration",)))
     return parts

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import ray
 import structlog
@@ -39,17 +40,23 @@ _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 def ray_dispatch(node: str) -> Dispatch:
     """Runs peers' calls on the named actors of `node`, and on no others."""
+    handles: dict[str, Any] = {}
 
     async def dispatch(caller: Caller, service: str, method: str, body: bytes) -> bytes:
         if not _SERVICE.fullmatch(service):
             raise BadRequest(detail=f"{service[:100]!r} is no name of a service")
         name = actor_name(service, node)
         try:
-            handle = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+            handle: Any = handles.get(name)
+            if handle is None:
+                # Asks Ray's head; a handle outlives restarts of its actor, and serves while the head is away.
+                handle = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+                handles[name] = handle
             reply: bytes = await handle.serve.remote(caller, method, body)
         except ValueError as error:
             raise ActorDown(service=name, reason="no such actor is running") from error
         except ray.exceptions.RayActorError as error:
+            handles.pop(name, None)
             raise ActorDown(service=name, reason=str(error).splitlines()[0]) from error
         return reply
 

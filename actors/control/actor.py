@@ -1,0 +1,255 @@
+"""`ClusterState`: one member of the control state as an actor, named ``state@NODE``."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import structlog
+
+from actors.calls.directory import Directory
+from actors.calls.messages import Address, Caller, Empty
+from actors.calls.service import Service, exposed
+from actors.config.schema import Config
+from actors.consensus.raft.config import Config as RaftConfig
+from actors.consensus.ready import Membership, Snapshot
+from actors.control.chores import Chores
+from actors.control.commands import AnyCommand, seal
+from actors.control.decision import Refusal
+from actors.control.driver import Driver, now_ms
+from actors.control.links import Links, Register
+from actors.control.members import STORE_FILE, Founder, founded, founding_of
+from actors.control.messages import (
+    EVENTS_MAX,
+    SERVICE,
+    WAIT_MAX_S,
+    ClusterView,
+    FlagsAnswer,
+    Fresh,
+    GuestAnswer,
+    GuestsAnswer,
+    JobAnswer,
+    LeaseAnswer,
+    NodesAnswer,
+    OfGuest,
+    OfJob,
+    OfNode,
+    Outcome,
+    StandingAnswer,
+    Submit,
+    TermsAnswer,
+    Watch,
+    Watched,
+)
+from actors.control.model import ControlState
+from actors.control.ownership import standing
+from actors.control.parcels import Parcel
+from actors.control.shell import Shell
+from actors.control.store import ControlStore
+from actors.control.views import view_of
+from actors.control.watch import Compacted
+from actors.errors import BodyInvalid, GuestUnknown, JobUnknown, NotFound, StateRefused
+from actors.transport.messages import Expose, Forward
+
+log = structlog.get_logger()
+FOLDER = "control"
+_CALL_S = 5.0
+_DEADLINE_MAX_S = 60.0
+_commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+
+
+class ClusterState(Service):
+    """Agrees with the other members on the control state, keeps it on disk, and answers for it.
+
+    Made by the node as a named actor; after a crash Ray makes it anew and it goes on from its disk by itself.
+
+    Args:
+        config: this node's configuration.
+        register: joins the links' sockets; this node's transport when left out.
+    """
+
+    def __init__(self, config: Config, register: Register | None = None) -> None:
+        self._config = config
+        self._register = register or _registers(config)
+        self._driver: Driver
+        self._founders: tuple[Founder, ...] = ()
+        self._me: Founder
+        self._links: Links
+        self._starting = asyncio.get_running_loop().create_task(self._start())
+        self._running: asyncio.Task[None] | None = None
+
+    @exposed()
+    async def ping(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
+        """Answer once the member has read its disk; it may have no majority yet."""
+        await self._started()
+        return Empty()
+
+    @exposed(to_peers=True)
+    async def submit(self, caller: Caller, request: Submit) -> Outcome:
+        """Have a command agreed on."""
+        await self._started()
+        if request.by.startswith("member:") or (request.by.startswith("node:") and request.by != f"node:{caller.node}"):
+            raise StateRefused(refusal=str(Refusal.NOT_YOURS), detail=f"{caller.node} can't ask as {request.by[:100]}")
+        try:
+            command = _commands.decode(request.command)
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise BodyInvalid(detail=f"no command: {error}") from error
+        entry = seal(command, by=request.by, session=request.session, number=request.number, at_ms=request.at_ms)
+        result = await self._driver.submit(entry, type(command).__name__, _within(request.deadline_s))
+        if not result.accepted:
+            raise StateRefused(refusal=result.code, detail=result.detail)
+        return Outcome(index=result.index, number=result.number, detail=result.detail)
+
+    @exposed(to_peers=True)
+    async def standing(self, caller: Caller, request: OfGuest) -> StandingAnswer:  # noqa: ARG002
+        """What a node may do with a guest."""
+        state = await self._fresh(request)
+        found = standing(state, request.guest, request.node)
+        return StandingAnswer(right=found.right, epoch=found.epoch)
+
+    @exposed(to_peers=True)
+    async def guest(self, caller: Caller, request: OfGuest) -> GuestAnswer:  # noqa: ARG002
+        """A guest's record."""
+        found = (await self._fresh(request)).guests.get(request.guest)
+        if found is None:
+            raise GuestUnknown(guest=request.guest)
+        return GuestAnswer(guest=found)
+
+    @exposed(to_peers=True)
+    async def guests(self, caller: Caller, request: Fresh) -> GuestsAnswer:  # noqa: ARG002
+        """Every guest."""
+        found = (await self._fresh(request)).guests
+        return GuestsAnswer(guests=[found[name] for name in sorted(found)])
+
+    @exposed(to_peers=True)
+    async def lease(self, caller: Caller, request: OfNode) -> LeaseAnswer:  # noqa: ARG002
+        """A node's newest lease."""
+        return LeaseAnswer(lease=(await self._fresh(request)).leases.get(request.node))
+
+    @exposed(to_peers=True)
+    async def job(self, caller: Caller, request: OfJob) -> JobAnswer:  # noqa: ARG002
+        """A move's record."""
+        found = (await self._fresh(request)).jobs.get(request.job)
+        if found is None:
+            raise JobUnknown(job=request.job)
+        return JobAnswer(job=found)
+
+    @exposed(to_peers=True)
+    async def nodes(self, caller: Caller, request: Fresh) -> NodesAnswer:  # noqa: ARG002
+        """Every node."""
+        found = (await self._fresh(request)).nodes
+        return NodesAnswer(nodes=[found[name] for name in sorted(found)])
+
+    @exposed(to_peers=True)
+    async def flags(self, caller: Caller, request: Fresh) -> FlagsAnswer:  # noqa: ARG002
+        """The flags that were set."""
+        return FlagsAnswer(flags=dict((await self._fresh(request)).flags))
+
+    @exposed(to_peers=True)
+    async def terms(self, caller: Caller, request: Fresh) -> TermsAnswer:  # noqa: ARG002
+        """The terms of leases."""
+        return TermsAnswer(terms=(await self._fresh(request)).cluster.terms)
+
+    @exposed(to_peers=True)
+    async def cluster(self, caller: Caller, request: Fresh) -> ClusterView:  # noqa: ARG002
+        """How the members stand, as this one sees it now."""
+        await self._started()
+        return view_of(self._driver.shell, self._me, self._founders, now_ms())
+
+    @exposed(to_peers=True)
+    async def watch(self, caller: Caller, request: Watch) -> Watched:  # noqa: ARG002
+        """Events as they are applied here."""
+        await self._started()
+        await self._driver.news(request.after, min(max(0.0, request.wait_s), WAIT_MAX_S))
+        replica = self._driver.shell.replica
+        try:
+            events = replica.history.after(request.after)
+        except Compacted:
+            return Watched(events=[], revision=replica.state.revision, forgotten=True)
+        if len(events) <= EVENTS_MAX:
+            return Watched(events=events, revision=max(request.after, replica.state.revision))
+        # A command's events are told together: those of the one that does not fit whole come next time.
+        limit = events[EVENTS_MAX].revision
+        told = [event for event in events[:EVENTS_MAX] if event.revision < limit]
+        return Watched(events=told, revision=told[-1].revision)
+
+    # -- within -------------------------------------------------------------------------------------------------------
+
+    async def _fresh(self, request: Fresh | OfGuest | OfNode | OfJob) -> ControlState:
+        await self._started()
+        return await self._driver.fresh("the answer", _within(request.deadline_s))
+
+    async def _started(self) -> None:
+        if self._starting.done() and self._starting.exception() is not None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        config = self._config
+        folder, settings = config.node.state_dir / FOLDER, config.consensus
+        self._founders = await asyncio.to_thread(founded, folder, config)
+        mine = [each for each in self._founders if each.node == config.node.name]
+        if not mine:
+            raise NotFound(what=f"member of the control state on {config.node.name}")
+        self._me = mine[0]
+        begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in self._founders)))
+        store = await asyncio.to_thread(ControlStore, folder / STORE_FILE, begins)
+        peers = {each.number: each.node for each in self._founders if each is not self._me}
+        self._links = Links(
+            peers, config.node.run_dir / FOLDER, founding_of(self._founders), self._register, self._receive
+        )
+        shell = Shell(
+            self._me.number,
+            store,
+            RaftConfig(election_ticks=settings.election_ms // settings.heartbeat_ms, heartbeat_ticks=1),
+            tick_ms=settings.heartbeat_ms,
+            seed=int.from_bytes(os.urandom(8)),
+            now_ms=now_ms(),
+            post=self._links.post,
+        )
+        chores = Chores(shell, self._me, self._founders, config.topology)
+        self._driver = Driver(
+            shell, settings.heartbeat_ms / 1000, lambda now: chores.look(now, int(time.time() * 1000))
+        )
+        await self._links.start()
+        self._running = asyncio.create_task(self._drive(store))
+        log.info("member started", number=self._me.number, applied=shell.replica.state.applied)
+
+    def _receive(self, sender: int, parcel: Parcel) -> None:
+        self._driver.shell.receive(sender, parcel, now_ms())
+        self._driver.stir()
+
+    async def _drive(self, store: ControlStore) -> None:
+        try:
+            await self._driver.run()
+        except asyncio.CancelledError:
+            store.close()
+            raise
+        except Exception:
+            log.exception("the member can't go on; it starts anew from its disk")
+            _end()
+
+
+def _end() -> NoReturn:
+    """What is on the disk is only known once it is opened again, in a new process that Ray makes."""
+    os._exit(1)
+
+
+def _within(deadline_s: float) -> float:
+    # Written so that NaN, which is neither, gets the limit too.
+    return deadline_s if 0 <= deadline_s <= _DEADLINE_MAX_S else _DEADLINE_MAX_S
+
+
+def _registers(config: Config) -> Register:
+    directory = Directory(config.node.name, config.topology)
+    transport = Address(service="transport", node=config.node.name)
+
+    async def register(peer: str, to_path: Path, from_path: Path) -> None:
+        expose = Expose(tag=SERVICE, service=SERVICE, connect_path=str(from_path), peer=peer)
+        forward = Forward(tag=SERVICE, listen_path=str(to_path), peer=peer, service=SERVICE, priority=0)
+        await directory.call(transport, "expose", expose, Empty, _CALL_S)
+        await directory.call(transport, "forward", forward, Empty, _CALL_S)
+
+    return register

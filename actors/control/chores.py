@@ -1,0 +1,63 @@
+"""What a member does by itself: joins the configured nodes, says which rules it knows, ends leases that were let go."""
+
+from actors.config.schema import Topology
+from actors.control.commands import ExpireLease, JoinNode, seal
+from actors.control.members import Founder
+from actors.control.model import VERSION
+from actors.control.shell import Shell
+
+_AGAIN_MS = 5000.0
+_EVERY_MS = 500.0
+
+
+class Chores:
+    """Those of one member. A proposal that is lost is made again; one that is doubled changes nothing."""
+
+    def __init__(self, shell: Shell, me: Founder, founders: tuple[Founder, ...], topology: Topology) -> None:
+        self._shell, self._by = shell, f"member:{me.node}"
+        members = {each.node: each for each in founders}
+        nodes = [(node.name, site.name) for site in topology.sites for node in site.nodes]
+        # Members last, this one at the very end: once it is known, so are all.
+        nodes.sort(key=lambda each: (each[0] in members, each[0] == me.node))
+        self._joins = [
+            JoinNode(
+                node=name,
+                site=site,
+                role=members[name].role if name in members else "host",
+                speaks=VERSION if name == me.node else 0,
+            )
+            for name, site in nodes
+        ]
+        self._own = self._joins[-1]
+        self._known: set[str] = set()
+        self._asked_ms: dict[tuple[str, int, int], float] = {}
+        self._looked_ms = 0.0
+
+    def look(self, now_ms: float, at_ms: int) -> None:
+        """See what there is to do, at most twice a second. `at_ms`: Unix time, for the record."""
+        if now_ms - self._looked_ms < _EVERY_MS:
+            return
+        self._looked_ms = now_ms
+        shell, state = self._shell, self._shell.replica.state
+        mine = state.nodes.get(self._own.node)
+        # A leader that is not known yet joins in its turn, below.
+        speaks_anew = mine.speaks != VERSION if mine is not None else not shell.core.leads
+        if speaks_anew and shell.core.leader:
+            self._ask(self._own, ("", 0, 0), now_ms, at_ms)
+        if not shell.core.leads:
+            return
+        for join in self._joins:
+            if join.node in state.nodes:
+                # One that an operator removes later is not joined again before this member's next start.
+                self._known.add(join.node)
+            elif join.node not in self._known:
+                self._ask(join, (join.node, 0, 0), now_ms, at_ms)
+        for expiry in shell.replica.book.due(now_ms):
+            self._ask(expiry, (expiry.node, expiry.number, expiry.renewal + 1), now_ms, at_ms)
+        self._asked_ms = {key: asked for key, asked in self._asked_ms.items() if now_ms - asked < _AGAIN_MS}
+
+    def _ask(self, command: JoinNode | ExpireLease, key: tuple[str, int, int], now_ms: float, at_ms: int) -> None:
+        if now_ms - self._asked_ms.get(key, float("-inf")) < _AGAIN_MS:
+            return
+        self._asked_ms[key] = now_ms
+        self._shell.submit(seal(command, by=self._by, at_ms=at_ms), lambda _: None)

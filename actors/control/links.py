@@ -1,0 +1,151 @@
+"""A member's links to the others: one channel each way through this node's transport, joined to UNIX sockets here.
+
+What a member sends goes into `to-NODE.sock`, which the transport leads to the peer's `from-NODE.sock` over the session
+between the two nodes. The peer's name is its certificate's: the transport joins nobody else to that socket. Ray is
+asked only when a link begins. What can't be sent is dropped; the core copes.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from actors.consensus.ready import Member
+from actors.control.parcels import Frames, Parcel, frame
+from actors.errors import NovaCronError, StreamCorrupt
+
+log = structlog.get_logger()
+QUEUE_MAX_BYTES = 8 << 20
+_READ_BYTES = 256 << 10
+_RETRY_S = (0.2, 0.5, 1.0, 2.0)
+Register = Callable[[str, Path, Path], Awaitable[None]]
+"""(peer's node, socket to it, socket from it): have the transport join both."""
+Receive = Callable[[Member, Parcel], None]
+
+
+class Link:
+    """One peer."""
+
+    def __init__(self, node: str, folder: Path) -> None:
+        self.node = node
+        self.to_path, self.from_path = folder / f"to-{node}.sock", folder / f"from-{node}.sock"
+        self.up = False
+        """Connected to the transport, that is; whether the transport reaches the peer is its business."""
+        self.dropped = 0
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._stirred = asyncio.Event()
+
+    def post(self, data: bytes) -> bool:
+        """Queue a frame; false: it was dropped."""
+        if not self.up or self._queued_bytes + len(data) > QUEUE_MAX_BYTES:
+            self.dropped += 1
+            return False
+        self._queue.append(data)
+        self._queued_bytes += len(data)
+        self._stirred.set()
+        return True
+
+    async def carry(self) -> None:
+        """Carry what is queued until the connection ends."""
+        reader, writer = await asyncio.open_unix_connection(str(self.to_path))
+        self.up = True
+        ended = asyncio.create_task(reader.read(1))
+        ended.add_done_callback(lambda _: self._stirred.set())
+        try:
+            while not ended.done():
+                await self._stirred.wait()
+                self._stirred.clear()
+                while self._queue and not ended.done():
+                    data = b"".join(self._queue)
+                    self._queue.clear()
+                    self._queued_bytes = 0
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            self.up = False
+            self._queue.clear()
+            self._queued_bytes = 0
+            ended.cancel()
+            await asyncio.gather(ended, return_exceptions=True)
+            writer.close()
+
+
+class Links:
+    """All peers of one member.
+
+    Args:
+        peers: nodes of the other members by number.
+        folder: of the sockets; nobody but this node's processes may enter it.
+        founding: names the cluster; what is of another is dropped.
+        register: has the transport join the sockets; asked again whenever a connection was lost.
+        receive: takes what comes, on the event loop's thread.
+    """
+
+    def __init__(
+        self, peers: dict[Member, str], folder: Path, founding: bytes, register: Register, receive: Receive
+    ) -> None:
+        self._founding, self._register, self._receive, self._folder = founding, register, receive, folder
+        self._links = {member: Link(node, folder) for member, node in peers.items()}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[asyncio.Server] = []
+
+    def post(self, member: Member, parcel: Parcel) -> bool:
+        """Send; false if it was dropped at once."""
+        link = self._links.get(member)
+        return link is not None and link.up and link.post(frame(self._founding, parcel))
+
+    async def start(self) -> None:
+        """Listen for the peers and connect to them, for ever."""
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
+        for member, link in self._links.items():
+            server = await asyncio.start_unix_server(self._taking(member, link), str(link.from_path))
+            self._servers.append(server)
+            self._tasks.append(asyncio.create_task(self._keep(link)))
+
+    async def stop(self) -> None:
+        """End all of it."""
+        for server in self._servers:
+            server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, link: Link) -> None:
+        failures = 0
+        while True:
+            begun = asyncio.get_running_loop().time()
+            try:
+                await self._register(link.node, link.to_path, link.from_path)
+                await link.carry()
+            except (NovaCronError, OSError) as error:
+                if not failures:
+                    log.info("member's link is down", peer=link.node, reason=str(error))
+            lasted_s = asyncio.get_running_loop().time() - begun
+            failures = 0 if lasted_s > 2 * _RETRY_S[-1] else failures + 1
+            await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+
+    def _taking(
+        self, member: Member, link: Link
+    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+        async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            frames = Frames()
+            try:
+                while data := await reader.read(_READ_BYTES):
+                    for sheet in frames.feed(data):
+                        if sheet.founding == self._founding:
+                            self._receive(member, sheet.parcel)
+            except StreamCorrupt as error:
+                log.warning("member's link given up", peer=link.node, reason=str(error))
+            except OSError as error:
+                log.info("member's link ended", peer=link.node, reason=str(error))
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+        return take

@@ -1,0 +1,306 @@
+"""`ClusterState` and `StateClient` together, with sockets, threads and disks, without Ray and the transport."""
+
+import asyncio
+import contextlib
+
+import msgspec
+import pytest
+
+from actors.calls.directory import decode_reply
+from actors.calls.messages import Address, Caller
+from actors.config.schema import Config
+from actors.control import client as client_module
+from actors.control.actor import ClusterState
+from actors.control.client import StateClient
+from actors.control.commands import (
+    AcquireLease,
+    DefineGuest,
+    JoinNode,
+    OpenSession,
+    RenewLease,
+    SetFlag,
+    SetPolicy,
+    SetTerms,
+    StartGuest,
+)
+from actors.control.members import founded, members_of
+from actors.control.messages import Submit
+from actors.control.model import Run
+from actors.control.ownership import Right, Standing
+from actors.errors import ActorDown, BodyInvalid, Conflict, GuestUnknown, JobUnknown, NoMajority, StateRefused
+
+SITES = {"london": ["london-1", "london-2"], "paris": ["paris-1"], "rome": ["rome-1"]}
+
+
+def config_of(folder, node: str, sites=SITES, **consensus) -> Config:
+    where = {
+        "sites": [
+            {"name": site, "nodes": [{"name": name, "address": f"10.0.0.{n}", "port": 7000 + len(name) + n * 100}
+                                     for n, name in enumerate(nodes, 1)]}
+            for site, nodes in sites.items()
+        ]
+    }  # fmt: skip
+    for site in where["sites"]:
+        for place, each in enumerate(site["nodes"]):
+            each["address"] = f"{site['name']}-{place}"
+    return Config.model_validate(
+        {
+            "node": {"name": node, "state_dir": folder / node / "state", "run_dir": folder / node / "run"},
+            "topology": where,
+            "consensus": {"heartbeat_ms": 20, "election_ms": 210, **consensus},
+        }
+    )
+
+
+class World:
+    """Members by node, their transports (`cut`: pairs that don't hear each other) and a directory to them."""
+
+    site = "london"
+
+    def __init__(self, folder, **consensus) -> None:
+        self.folder, self.consensus = folder, consensus
+        self.members: dict[str, ClusterState] = {}
+        self.cut: set[frozenset[str]] = set()
+        self.pipes: dict[asyncio.Task, frozenset[str]] = {}
+        self.listening: dict[str, asyncio.Server] = {}
+        self.down: set[str] = set()
+
+    def start(self, node: str) -> ClusterState:
+        config = config_of(self.folder, node, **self.consensus)
+
+        async def register(peer, to_path, from_path) -> None:
+            there = self.folder / peer / "run" / "control" / f"from-{node}.sock"
+
+            async def join(reader, writer) -> None:
+                pair = frozenset({node, peer})
+                self.pipes[asyncio.current_task()] = pair
+                with contextlib.suppress(OSError, asyncio.CancelledError):
+                    if pair not in self.cut:
+                        _, onward = await asyncio.open_unix_connection(str(there))
+                        while data := await reader.read(65536):
+                            onward.write(data)
+                        onward.close()
+                writer.close()
+
+            if str(to_path) not in self.listening:
+                self.listening[str(to_path)] = await asyncio.start_unix_server(join, str(to_path))
+
+        self.members[node] = ClusterState(config, register)
+        self.down.discard(node)
+        return self.members[node]
+
+    async def kill(self, node: str) -> None:
+        member = self.members.pop(node)
+        self.down.add(node)
+        member._running.cancel()
+        await asyncio.gather(member._running, return_exceptions=True)
+        await member._links.stop()
+        self.split(node, cut=False)
+
+    def split(self, node: str, *, cut: bool = True) -> None:
+        for other in {*self.members, *self.down} - {node}:
+            if cut:
+                self.cut.add(frozenset({node, other}))
+        for task, pair in list(self.pipes.items()):
+            if node in pair:
+                task.cancel()
+
+    # What a Directory has.
+
+    def on(self, service: str, node: str) -> Address:
+        return Address(service=service, node=node)
+
+    async def call(self, to, method, request, response, deadline_s):
+        if to.node not in self.members:
+            raise ActorDown(service=str(to), reason="it is down")
+        caller = Caller(node="london-1", site="london", same_site=to.node.startswith("london"))
+        raw = await self.members[to.node].serve(caller, method, msgspec.msgpack.encode(request))
+        return decode_reply(raw, response)
+
+    def client(self) -> StateClient:
+        return StateClient(self, config_of(self.folder, "london-1", **self.consensus))
+
+    async def leader(self) -> str:
+        async with asyncio.timeout(20):
+            while True:
+                views = [await self.client().cluster(deadline_s=5)]
+                if views[0].leader and all(member.silent_s >= 0 for member in views[0].members):
+                    return views[0].leader
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def world(tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "_ATTEMPT_S", 1.0)
+    made = World(tmp_path)
+    for node in ("london-1", "paris-1", "rome-1"):
+        made.start(node)
+    await made.leader()
+    yield made
+    for node in list(made.members):
+        await made.kill(node)
+    for server in made.listening.values():
+        server.close()
+
+
+async def test_the_configured_nodes_are_joined_and_members_say_what_they_know(world) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            nodes = {node.name: node for node in await world.client().nodes()}
+            if len(nodes) == 4 and sum(node.speaks for node in nodes.values()) == 3:
+                break
+            await asyncio.sleep(0.05)
+    assert nodes["london-2"].speaks == 0
+    assert {node.site for node in nodes.values()} == set(SITES)
+
+
+async def test_a_guest_is_defined_started_and_asked_about(world) -> None:
+    client = world.client()
+    with pytest.raises(GuestUnknown):
+        await client.guest("web")
+    with pytest.raises(JobUnknown):
+        await client.job("j1")
+    assert await client.lease("london-1") is None
+    await client.submit(JoinNode(node="london-1", site="london", speaks=1), by="operator:ann")
+    terms = await client.terms()
+    lease = await client.submit(
+        AcquireLease(node="london-1", after=0, boot="b", terms=terms.number), by="node:london-1"
+    )
+    await client.submit(DefineGuest(guest="web", definition="<domain/>"), by="operator:ann")
+    assert await client.standing("web", "london-1") == Standing(Right.NONE, 0)
+    epoch = await client.submit(StartGuest(guest="web", node="london-1", epoch=0), by="operator:ann")
+    assert await client.standing("web", "london-1") == Standing(Right.RUN, epoch.number)
+    assert (await client.guest("web")).run is Run.RUNNING
+    assert [guest.name for guest in await client.guests()] == ["web"]
+    assert (await client.lease("london-1")).number == lease.number
+    renewed = RenewLease(node="london-1", number=lease.number, renewal=1, terms=terms.number)
+    await client.submit(renewed, by="node:london-1")
+    assert (await client.lease("london-1")).renewal == 1
+
+
+async def test_what_the_rules_refuse_says_why(world) -> None:
+    with pytest.raises(StateRefused) as no:
+        await world.client().submit(
+            SetTerms(after=9, duration_ms=9000, pause_ms=900, drift_ppm=1, takeover="operator"), by="operator:ann"
+        )
+    assert no.value.refusal == "terms-changed"
+
+
+@pytest.mark.parametrize("by", ["node:paris-1", "member:london-1"])
+async def test_nobody_asks_in_another_name(world, by) -> None:
+    with pytest.raises(StateRefused) as no:
+        await world.client().submit(SetPolicy(name="p", value="x"), by=by)
+    assert no.value.refusal == "not-yours"
+
+
+async def test_what_is_no_command_is_refused(world) -> None:
+    with pytest.raises(BodyInvalid):
+        await world.call(world.on("state", "london-1"), "submit", Submit(command=b"\xc1", by="x"), OpenSession, 5.0)
+
+
+async def test_a_command_that_was_sent_twice_takes_effect_once(world) -> None:
+    client = world.client()
+    call, sent = world.call, []
+
+    async def twice(to, method, request, response, deadline_s):
+        answer = await call(to, method, request, response, deadline_s)
+        if method == "submit" and not sent and request.number:
+            sent.append(answer)
+            raise ActorDown(service="state", reason="the answer was lost")
+        return answer
+
+    world.call = twice
+    outcome = await client.submit(DefineGuest(guest="web", definition="<domain/>"), by="operator:ann")
+    assert sent == [outcome]
+    assert (await client.guest("web")).definition_number == outcome.number
+
+
+async def test_a_killed_leader_is_replaced_and_comes_back(world) -> None:
+    client, leader = world.client(), await world.leader()
+    await client.submit(SetFlag(component="hde", percent=30), by="operator:ann")
+    await world.kill(leader)
+    await client.submit(SetFlag(component="pba", percent=40), by="operator:ann", deadline_s=20)
+    world.start(leader)
+    flags = await client.flags(deadline_s=20)
+    assert {name: flag.percent for name, flag in flags.items()} == {"hde": 30, "pba": 40}
+    async with asyncio.timeout(20):
+        while True:
+            view = await client.cluster()
+            if view.leader and not any(each.lag for each in view.members):
+                break
+            await asyncio.sleep(0.05)
+
+
+async def test_a_lone_member_says_that_there_is_no_majority(world) -> None:
+    for node in ("paris-1", "rome-1"):
+        await world.kill(node)
+    client = world.client()
+    with pytest.raises(NoMajority) as no:
+        await client.submit(SetPolicy(name="p", value="x"), by="operator:ann", deadline_s=1.5)
+    assert no.value.fields["outcome"] in ("not done", "unknown")
+    with pytest.raises(NoMajority):
+        await client.terms(deadline_s=1.0)
+    view = await client.cluster()
+    assert view.node == "london-1"
+
+
+async def test_a_watcher_gets_what_is_new_and_whole(world) -> None:
+    client = world.client()
+    watched = await client.watch(0)
+    waiting = asyncio.create_task(client.watch(watched.revision, 20))
+    outcome = await client.submit(SetPolicy(name="p", value="x"), by="operator:ann")
+    told = await waiting
+    while not any(event.table == "policies" for event in told.events):
+        told = await client.watch(told.revision, 20)
+    event = next(event for event in told.events if event.table == "policies")
+    assert (event.revision, event.record.value) == (outcome.index, "x")
+
+
+async def test_members_of_another_founding_are_not_heard(tmp_path) -> None:
+    one, other = World(tmp_path), World(tmp_path, members=["london-1", "paris-1"])
+    one.start("london-1")
+    one.start("rome-1")
+    other.listening = one.listening
+    other.start("paris-1")
+    for member in (*one.members.values(), *other.members.values()):
+        await member._starting
+    async with asyncio.timeout(20):
+        while True:
+            if one.members["london-1"]._driver.shell.heard_ms:
+                break
+            await asyncio.sleep(0.02)
+    assert set(one.members["london-1"]._driver.shell.heard_ms) == {3}
+    for world in (one, other):
+        for node in list(world.members):
+            await world.kill(node)
+
+
+@pytest.mark.parametrize(
+    ("sites", "consensus", "want"),
+    [
+        (SITES, {}, ["london-1", "paris-1", "rome-1"]),
+        ({"a": ["a-1"], "b": ["b-1", "b-2"]}, {}, ["a-1", "b-1"]),
+        ({"a": ["a-1"], "b": ["b-1", "b-2"]}, {"witness": "b-2"}, ["a-1", "b-1", "b-2"]),
+        ({"a": ["a-1", "a-2"]}, {}, ["a-1"]),
+        ({"a": ["a-1", "a-2", "a-3", "a-4"]}, {}, ["a-1", "a-2", "a-3"]),
+        (SITES, {"members": ["rome-1", "london-1"]}, ["rome-1", "london-1"]),
+    ],
+)
+def test_members_follow_from_the_configuration(tmp_path, sites, consensus, want) -> None:
+    first = next(iter(sites.values()))[0]
+    found = members_of(config_of(tmp_path, first, sites, **consensus))
+    assert [each.node for each in found] == want
+    assert [each.number for each in found] == list(range(1, len(want) + 1))
+    assert [each.node for each in found if each.role == "witness"] == [consensus.get("witness")] * (
+        "witness" in consensus
+    )
+
+
+def test_a_changed_set_of_members_is_refused_with_the_way_back(tmp_path) -> None:
+    before = config_of(tmp_path, "a-1", {"a": ["a-1"], "b": ["b-1"]})
+    assert founded(tmp_path, before) == founded(tmp_path, before)
+    after = {"a": ["a-1"], "b": ["b-1"], "c": ["c-1"]}
+    with pytest.raises(Conflict, match=r"consensus.members to \[a-1, b-1\]"):
+        founded(tmp_path, config_of(tmp_path, "a-1", after))
+    kept = config_of(tmp_path, "a-1", after, members=["a-1", "b-1"])
+    assert founded(tmp_path, kept) == members_of(kept)
