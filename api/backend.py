@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from actors.calls.messages import Empty
+from actors.control.messages import ClusterView
 from actors.encoding.messages import StoreState
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import (
@@ -30,10 +31,12 @@ from actors.transport.messages import LinkPeriods, LinkState
 
 if TYPE_CHECKING:  # the import brings Ray, which the OpenAPI generator and the tests do not need
     from actors.calls.directory import Directory
+    from actors.control.client import StateClient
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 
 CALL_S = 15.0
+CLUSTER_S = 5.0
 # Defining a guest may make disk images and wait for libvirt.
 CREATE_S = 90.0
 
@@ -59,17 +62,20 @@ class Backend(Protocol):
     async def facts(self, request: FactsQuery) -> FactList: ...
     async def put_fact(self, request: PutFact) -> None: ...
     async def replica(self) -> ReplicaState: ...
+    async def cluster(self) -> ClusterView: ...
 
 
 class SiteBackend:
-    """`Backend` over this site's manager and facts.
+    """`Backend` over this site's manager and facts, and the control state.
 
     Args:
-        directory: finds their actors.
+        directory: finds the site's actors.
+        state: asks the members.
     """
 
-    def __init__(self, directory: "Directory") -> None:
+    def __init__(self, directory: "Directory", state: "StateClient") -> None:
         self._directory = directory
+        self._state = state
 
     async def sites(self) -> Sites:
         """Every site with its nodes."""
@@ -142,6 +148,10 @@ class SiteBackend:
     async def replica(self) -> ReplicaState:
         """How the exchange of facts stands."""
         return await self._call("state", Empty(), ReplicaState, service="facts")
+
+    async def cluster(self) -> ClusterView:
+        """How the members of the control state stand."""
+        return await self._state.cluster(deadline_s=CLUSTER_S)
 
     async def _call(
         self,

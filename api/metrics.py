@@ -51,6 +51,9 @@ class Metrics:
             "evicted": Gauge(f"{kept}_evicted", "Blocks that made room for others", of, registry=own),
             "dropped": Gauge(f"{kept}_dropped", "Blocks found spoilt and forgotten", of, registry=own),
         }
+        self._leads = Gauge("novacron_state_leader", "1 for the control state's leader", ["node"], registry=own)
+        self._lag = Gauge("novacron_state_lag_entries", "Entries that a member lacks", ["node"], registry=own)
+        self._commit = Gauge("novacron_state_commit_index", "Newest entry agreed on", registry=own)
         link = ["node", "peer"]
         self._link_up = Gauge("novacron_link_up", "1 when the link is up", link, registry=own)
         self._rtt = Gauge("novacron_link_rtt_seconds", "Newest round trip time", link, registry=own)
@@ -72,7 +75,7 @@ class Metrics:
             self._component.labels(component.name).set(component.state == "up")
         async with self._lock:
             if time.monotonic() - self._refreshed_at > REFRESH_S:
-                await self._refresh()
+                await asyncio.gather(self._refresh(), self._refresh_state())
                 self._refreshed_at = time.monotonic()
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
@@ -98,6 +101,21 @@ class Metrics:
             self._guests.labels(node.node).set(node.guests)
         self._show_stores(stores)
         self._show_links(links.links)
+
+    async def _refresh_state(self) -> None:
+        """The control state answers for itself: with the manager away, or without a majority."""
+        self._leads.clear()
+        self._lag.clear()
+        try:
+            async with asyncio.timeout(SCRAPE_S):
+                view = await self._backend.cluster()
+        except (NovaCronError, TimeoutError):
+            return
+        self._commit.set(view.commit)
+        for member in view.members:
+            self._leads.labels(member.node).set(member.leads)
+            if member.lag >= 0:
+                self._lag.labels(member.node).set(member.lag)
 
     async def _stores(self, sites: Sites) -> list[StoreState]:
         """The stores of this site's nodes, as far as they answer."""

@@ -10,6 +10,7 @@ from actors.boot.component import Component
 from actors.boot.status import BootStatus
 from actors.calls.directory import Directory
 from actors.config.schema import Config
+from actors.control.client import StateClient
 from actors.errors import SetupMissing
 from actors.node.run import run
 from api.app import create_app
@@ -33,7 +34,8 @@ def _api(config: Config, status: Callable[[], BootStatus]) -> list[Component]:
         return []
 
     async def start(_: Mapping[str, Any]) -> "asyncio.Task[None]":
-        backend = SiteBackend(Directory(config.node.name, config.topology))
+        directory = Directory(config.node.name, config.topology)
+        backend = SiteBackend(directory, StateClient(directory, config))
         app = create_app(backend, _token(config.api.token_file), status)
         up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         server = asyncio.create_task(serve(app, config.api.host, config.api.port, started=up))

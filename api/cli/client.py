@@ -10,6 +10,7 @@ import msgspec
 import stamina
 
 from actors.boot.status import BootStatus
+from actors.control.messages import ClusterView
 from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.hypervisor.messages import GuestInfo, Guests
@@ -74,6 +75,10 @@ class Client:
     def sites(self) -> Sites:
         """Every site with its nodes."""
         return self._ask("GET", "/v1/sites", Sites)
+
+    def cluster(self) -> ClusterView:
+        """How the members of the control state stand."""
+        return self._ask("GET", "/v1/cluster", ClusterView)
 
     def guests(self) -> Guests:
         """The guests of every site that answers."""

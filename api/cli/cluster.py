@@ -1,4 +1,4 @@
-"""``novacron nodes`` and ``status``."""
+"""``novacron nodes``, ``cluster`` and ``status``."""
 
 import typer
 
@@ -27,6 +27,27 @@ def nodes(context: typer.Context, json: Json = False) -> None:
     for site in sites.sites:
         if site.state != "up":
             note(f"site {site.name} is {site.state}: {site.reason}")
+
+
+def members(context: typer.Context, json: Json = False) -> None:
+    """Show the members of the agreed control state; exit code 6 while no leader is known."""
+    with client(context) as api:
+        view = api.cluster()
+    if json:
+        as_json(view)
+    else:
+        state = f"led by {view.leader}" if view.leader else "without a leader: nothing can be agreed on"
+        say(f"{view.mode} term {view.term}, {state}; entry {view.commit} committed (as {view.node} sees it).")
+        rows = [
+            [
+                str(one.number), one.node, one.site, one.role, "leads" if one.leads else "follows",
+                str(one.lag) if one.lag >= 0 else "", seconds(one.silent_s) if one.silent_s >= 0 else "never heard",
+            ]
+            for one in view.members
+        ]  # fmt: skip
+        table(["number", "node", "site", "role", "state", "lag", "silent for"], rows, "There are no members.")
+    if not view.leader:
+        raise typer.Exit(6)
 
 
 def status(context: typer.Context, json: Json = False) -> None:

@@ -12,6 +12,7 @@ from actors.migration.messages import SiteView as SiteStruct
 from actors.sync.messages import FactsQuery
 from actors.sync.records import LINK, LinkFact, LinkFacts, record_of
 from actors.transport.messages import HistoryQuery, SteerLink
+from api.control_models import ClusterStateView
 from api.fact_models import LinkFactList
 from api.link_events import as_sse
 from api.models import (
@@ -129,6 +130,12 @@ async def link_history(
     """What a link of this site measured, over restarts, oldest first."""
     query = HistoryQuery(peer=peer, after=after, span_s=int(span_s), most=limit)
     return LinkHistoryView.of(await backend.link_history(NodeLinkHistory(node=node, query=query)))
+
+
+@router.get("/cluster", responses=documented())
+async def show_cluster(backend: BackendDep) -> ClusterStateView:
+    """The members of the agreed control state: who leads, who lags; answered without a majority too."""
+    return ClusterStateView.of(await backend.cluster())
 
 
 def _unreachable(sites: Sites) -> list[SiteStruct]:

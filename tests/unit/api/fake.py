@@ -8,6 +8,7 @@ import msgspec
 
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
+from actors.control.messages import ClusterView, MemberView
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.errors import (
     GuestExists,
@@ -95,6 +96,24 @@ LINK_FACT = LinkFact(
 )  # fmt: skip
 
 
+def _control() -> ClusterView:
+    lead, other = (
+        MemberView(number=number, node=f"{site}1", site=site, role="host", leads=number == 1, lag=lag, match=9 - lag)
+        for number, site, lag in ((1, "madrid", 0), (2, "paris", 2))
+    )
+    indices = {
+        "term": 3,
+        "last": 9,
+        "commit": 8,
+        "applied": 8,
+        "revision": 7,
+        "version": 1,
+        "lineage": 0,
+        "snapshot": 1,
+    }
+    return ClusterView(node="madrid1", mode="raft", leader="madrid1", settled=True, members=[lead, other], **indices)
+
+
 @dataclass
 class FakeBackend:
     """See `api.backend.Backend`. `broken` is raised by every call while it is set."""
@@ -105,6 +124,7 @@ class FakeBackend:
             SiteView(name="paris", state="up", nodes=[node("paris1", "paris")]),
         ]
     )
+    control: ClusterView = field(default_factory=_control)
     guest_list: dict[str, GuestInfo] = field(default_factory=lambda: {"web1": guest("web1")})
     job_list: dict[str, JobView] = field(default_factory=dict)
     happened: dict[str, list[JobEvent]] = field(default_factory=dict)
@@ -129,6 +149,10 @@ class FakeBackend:
     async def sites(self) -> Sites:
         self._seen()
         return Sites(sites=self.site_list)
+
+    async def cluster(self) -> ClusterView:
+        self._seen()
+        return self.control
 
     async def guests(self) -> Guests:
         self._seen()

@@ -57,6 +57,17 @@ def test_nodes(cli: Cli, backend: FakeBackend) -> None:
     assert [site["name"] for site in json.loads(cli.ok("nodes", "--json"))["sites"]] == ["madrid", "paris"]
 
 
+def test_cluster(cli: Cli, backend: FakeBackend) -> None:
+    shown = cli.ok("cluster")
+    assert "led by madrid1" in shown
+    assert "paris1" in shown
+    assert json.loads(cli.ok("cluster", "--json"))["members"][1]["lag"] == 2
+    backend.control = msgspec.structs.replace(backend.control, leader="", settled=False)
+    result = cli("cluster")
+    assert result.exit_code == 6
+    assert "nothing can be agreed on" in result.stdout
+
+
 def test_links(cli: Cli) -> None:
     shown = cli.ok("links")
     assert "madrid1 → paris1" in shown

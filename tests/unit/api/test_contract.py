@@ -12,6 +12,7 @@ from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from actors.boot import status
+from actors.control import messages as control
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
@@ -20,7 +21,7 @@ from actors.sync import messages as sync
 from actors.sync.records import LinkFact
 from actors.transport import messages as transport
 from actors.transport import modes
-from api import fact_models, models, move_models
+from api import control_models, fact_models, models, move_models
 from api.app import create_app
 from api.openapi import PATH, document
 from api.problems import MEDIA_TYPE
@@ -98,6 +99,8 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (fact_models.PeerStateView, sync.PeerState),
         (fact_models.ReplicaStateView, sync.ReplicaState),
         (fact_models.LinkFactView, LinkFact),
+        (control_models.MemberView, control.MemberView),
+        (control_models.ClusterStateView, control.ClusterView),
     ],
 )
 def test_views_mirror_the_messages(view: type[BaseModel], struct: type[msgspec.Struct]) -> None:

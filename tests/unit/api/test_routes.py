@@ -22,6 +22,12 @@ async def test_sites_and_nodes(client: httpx2.AsyncClient, backend: FakeBackend)
     assert nodes["unreachable"] == [{"site": "paris", "reason": "link down"}]
 
 
+async def test_the_members_of_the_control_state(client: httpx2.AsyncClient) -> None:
+    view = (await client.get("/v1/cluster")).json()
+    assert (view["leader"], view["term"], view["commit"]) == ("madrid1", 3, 8)
+    assert [(member["node"], member["lag"]) for member in view["members"]] == [("madrid1", 0), ("paris1", 2)]
+
+
 async def test_one_node(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
     assert (await client.get("/v1/nodes/paris1")).json()["site"] == "paris"
     assert (await client.get("/v1/nodes/rome1")).json()["code"] == "node-unknown"

@@ -166,7 +166,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         "NOVACRON_ENCODING__ZERO": "false",
         "NOVACRON_API__TOKEN_FILE": "/run/token",
         "NOVACRON_LOG__LEVEL": "debug",
-        "NOVACRON_CONSENSUS__WITNESS": "rome-1",
+        "NOVACRON_CONSENSUS__ELECTION_MS": "4000",
         "NOVACRON_PREDICTION__HALF_LIFE_S": "2.5",
         "NOVACRON_TOKEN": "not ours",
         "PATH": "/bin",
@@ -176,7 +176,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert config.encoding.zero is False
     assert config.api.token_file == Path("/run/token")
     assert config.log.level == "debug"
-    assert config.consensus.witness == "rome-1"
+    assert config.consensus.election_ms == 4000
     assert config.prediction.half_life_s == 2.5
 
 

@@ -1,0 +1,36 @@
+"""The JSON shapes of the agreed control state."""
+
+from pydantic import Field
+
+from api.models import View
+
+
+class MemberView(View):
+    """One member as the answering one sees it."""
+
+    number: int = Field(description="given once and never again")
+    node: str
+    site: str
+    role: str = Field(description="host, or witness: a member without guests")
+    leads: bool
+    match: int = Field(-1, description="newest entry that the leader knows to be on its disk; -1: not known here")
+    lag: int = Field(-1, description="entries that it lacks; -1: not known here")
+    silent_s: float = Field(-1.0, description="since the answering member last heard of it; -1: never")
+
+
+class ClusterStateView(View):
+    """How the members of the control state stand, as one of them sees it."""
+
+    node: str = Field(description="the member that answers")
+    mode: str = Field(description="the protocol: raft")
+    leader: str = Field(description="empty: none is known, and nothing can be agreed on")
+    settled: bool = Field(description="a leader is known")
+    term: int
+    last: int = Field(description="index of the newest entry of the log")
+    commit: int = Field(description="of the newest that a majority has on disk")
+    applied: int
+    revision: int = Field(description="of the newest that changed a record")
+    version: int = Field(description="of the rules in force")
+    lineage: int = Field(description="how often an operator went on without the majority")
+    snapshot: int = Field(description="index up to which a snapshot stands for the log")
+    members: list[MemberView]
