@@ -242,8 +242,8 @@ class Consensus(Section):
     """ACP: who decides ownership. The members of `ClusterState` use it; all of them need the same."""
 
     mode: Literal["auto", "raft", "bft"] = Field("auto", description="raft; auto is raft too, bft can't be had yet")
-    heartbeat_ms: int = Field(100, ge=10, description="the leader is heard this often")
-    election_ms: int = Field(1500, ge=100, description="a leader silent for so long is replaced")
+    heartbeat_ms: int = Field(250, ge=10, description="the leader is heard this often; a tick of the members")
+    election_ms: int = Field(3000, ge=100, description="a leader silent for so long, or up to twice that, is replaced")
     witness: Name | None = Field(
         None, description="node of the topology that is a member without guests: the third voice of two sites"
     )
