@@ -1,4 +1,4 @@
-"""``novacron bench consensus``: consensus cores in a seeded world of faults, thousands of times."""
+"""``novacron bench consensus``: consensus cores in a seeded world of faults, or real members beside etcd."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actors.errors import BadRequest, Failed
+from actors.errors import BadRequest, Failed, SetupMissing
 from api.cli.output import note, say
 
 if TYPE_CHECKING:
@@ -23,9 +23,16 @@ def consensus(
     mode: Annotated[str, typer.Option(help="What is tried: raft, bft or switch.")] = "raft",
     budget_s: Annotated[float, typer.Option("--budget-s", min=0, help="Begin no run after so long; 0: no bound.")] = 0,
     trace: Annotated[bool, typer.Option("--trace", help="Print the last events of every run.")] = False,
-    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the row to this file.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Instead: real members beside etcd, with sockets and syncs.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="With --live: how long each row is loaded.")] = 5.0,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
 ) -> None:
     """Run the seeds; the first that breaks a promise ends the run, with its trace and how to see it again."""
+    if live:
+        _live(seconds, json)
+        return
     from benchmarks.agreeing.run import MODES, simulate
     from benchmarks.report import Row, show, write
 
@@ -51,6 +58,29 @@ def consensus(
     if json is not None:
         write("consensus", [row], json)
     show("Consensus under faults", [{"what": what, "count": count} for what, count in row.items()], ["what", "count"])
+
+
+def _live(seconds: float, json: Path | None) -> None:
+    """Three and five members on a LAN and on 50 ms lines."""
+    import asyncio
+
+    from benchmarks.deciding.run import row
+    from benchmarks.deciding.systems import SYSTEMS
+    from benchmarks.report import Row, show, write
+
+    rows: list[Row] = []
+    for members in (3, 5):
+        for rtt_ms in (0.0, 50.0):
+            for system in SYSTEMS:
+                try:
+                    rows.append(asyncio.run(row(system, members, rtt_ms, seconds)))
+                except SetupMissing as missing:
+                    note(str(missing))
+                    continue
+                note(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+    if json is not None:
+        write("consensus-live", rows, json)
+    show("Members beside etcd", rows, list(rows[0]))
 
 
 def _tell(mode: str, outcome: "Outcome") -> None:

@@ -1,0 +1,1 @@
+"""Real members of the control state beside etcd: processes, sockets, syncs, and lines with a delay."""

@@ -1,0 +1,111 @@
+"""One member as a process of its own, without Ray: ``python -m benchmarks.deciding.member FILE``.
+
+The transport, the links, the shell, the driver and the store are those of a node. A client connects to a port, sends
+commands (length, msgpack) and gets their results. FILE is an `Order` in JSON.
+"""
+
+import asyncio
+import os
+import struct
+import sys
+from pathlib import Path
+
+import msgspec
+
+from actors.calls.messages import Caller
+from actors.config.schema import Config
+from actors.consensus.raft.config import Config as RaftConfig
+from actors.consensus.ready import Membership, Snapshot
+from actors.control.commands import SetPolicy, seal
+from actors.control.driver import Driver, now_ms
+from actors.control.links import Links
+from actors.control.members import STORE_FILE, founding_of, members_of
+from actors.control.messages import SERVICE
+from actors.control.shell import Shell
+from actors.control.store import ControlStore
+from actors.errors import NoMajority, NovaCronError
+from actors.transport.credentials import Credentials
+from actors.transport.hub import Hub
+from actors.transport.messages import Expose, Forward
+
+TICK_MS = 100
+ELECTION_TICKS = 10
+"""As etcd has it by default: a heartbeat of 100 ms, elections after 1 to 2 s."""
+LENGTH = struct.Struct("!I")
+_DEADLINE_S = 10.0
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a member is told: its configuration, and the port for clients."""
+
+    config: dict[str, object]
+    client_port: int
+
+
+async def _nobody(caller: Caller, service: str, method: str, body: bytes) -> bytes:
+    raise NovaCronError(detail=f"{caller.node} calls {service}.{method} ({len(body)} bytes): nothing is served here")
+
+
+async def member(order: Order) -> None:
+    """Run until killed."""
+    config = Config.model_validate(order.config)
+    hub = Hub(config, Credentials.load(config.security), _nobody)
+    await hub.start()
+    founders = members_of(config)
+    me = next(each for each in founders if each.node == config.node.name)
+
+    async def register(peer: str, to_path: Path, from_path: Path) -> None:
+        hub.expose(Expose(tag=SERVICE, service=SERVICE, connect_path=str(from_path), peer=peer))
+        hub.forward(Forward(tag=SERVICE, listen_path=str(to_path), peer=peer, service=SERVICE, priority=0))
+
+    def receive(sender: int, parcel: "object") -> None:
+        driver.shell.receive(sender, parcel, now_ms())  # type: ignore[arg-type]  # a `Parcel`, as `Links` says
+        driver.stir()
+
+    peers = {each.number: each.node for each in founders if each is not me}
+    links = Links(peers, config.node.run_dir, founding_of(founders), register, receive)
+    begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in founders)))
+    shell = Shell(
+        me.number,
+        ControlStore(config.node.state_dir / STORE_FILE, begins),
+        RaftConfig(election_ticks=ELECTION_TICKS, heartbeat_ticks=1),
+        tick_ms=TICK_MS,
+        seed=int.from_bytes(os.urandom(8)),
+        now_ms=now_ms(),
+        post=links.post,
+    )
+    driver = Driver(shell, TICK_MS / 1000, lambda _: None)
+    await links.start()
+    server = await asyncio.start_server(_clients(driver), "127.0.0.1", order.client_port)
+    async with server:
+        await driver.run()
+
+
+def _clients(driver: Driver):  # type: ignore[no-untyped-def]
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                name, value = msgspec.msgpack.decode(await reader.readexactly(length), type=tuple[str, str])
+                if not name:
+                    answer = driver.shell.core.leads
+                else:
+                    answer = await _put(driver, name, value)
+                raw = msgspec.msgpack.encode(answer)
+                writer.write(LENGTH.pack(len(raw)) + raw)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    return serve
+
+
+async def _put(driver: Driver, name: str, value: str) -> bool:
+    try:
+        entry = seal(SetPolicy(name=name, value=value), by="operator:bench")
+        return (await driver.submit(entry, "a command", _DEADLINE_S)).accepted
+    except NoMajority:
+        return False
+
+
+if __name__ == "__main__":
+    asyncio.run(member(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)))
