@@ -188,7 +188,7 @@ class ClusterState(Service):
 
     async def _start(self) -> None:
         config = self._config
-        folder, settings = config.node.state_dir / FOLDER, config.consensus
+        folder = config.node.state_dir / FOLDER
         self._founders = await asyncio.to_thread(founded, folder, config)
         mine = [each for each in self._founders if each.node == config.node.name]
         if not mine:
@@ -196,6 +196,16 @@ class ClusterState(Service):
         self._me = mine[0]
         begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in self._founders)))
         store = await asyncio.to_thread(ControlStore, folder / STORE_FILE, begins)
+        try:
+            await self._go_on(store)
+        except BaseException:
+            # Or the next try would find it open.
+            store.close()
+            raise
+
+    async def _go_on(self, store: ControlStore) -> None:
+        """Take part with what is in `store`."""
+        config, settings = self._config, self._config.consensus
         peers = {each.number: each.node for each in self._founders if each is not self._me}
         self._links = Links(
             peers, config.node.run_dir / FOLDER, founding_of(self._founders), self._register, self._receive
