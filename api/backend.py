@@ -1,12 +1,18 @@
 """What the routes call: a `Backend`, in production the site's actors behind a `Directory`."""
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from actors.calls.messages import Empty
+from actors.control.commands import SetFlag
 from actors.control.messages import ClusterView
 from actors.encoding.messages import StoreState
+from actors.errors import Unreachable
+from actors.flags.file import read_flags
+from actors.flags.messages import KnownFlags
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import (
     CreateGuestAnywhere,
@@ -37,6 +43,7 @@ _Response = TypeVar("_Response", bound=msgspec.Struct)
 
 CALL_S = 15.0
 CLUSTER_S = 5.0
+FLAGS_S = 5.0
 # Defining a guest may make disk images and wait for libvirt.
 CREATE_S = 90.0
 
@@ -63,19 +70,23 @@ class Backend(Protocol):
     async def put_fact(self, request: PutFact) -> None: ...
     async def replica(self) -> ReplicaState: ...
     async def cluster(self) -> ClusterView: ...
+    async def flags(self) -> KnownFlags: ...
+    async def set_flag(self, command: SetFlag) -> None: ...
 
 
 class SiteBackend:
     """`Backend` over this site's manager and facts, and the control state.
 
     Args:
-        directory: finds the site's actors.
-        state: asks the members.
+        directory: finds their actors.
+        state: asks the control state.
+        state_dir: where this node keeps the flags that it last knew.
     """
 
-    def __init__(self, directory: "Directory", state: "StateClient") -> None:
+    def __init__(self, directory: "Directory", state: "StateClient", state_dir: Path) -> None:
         self._directory = directory
         self._state = state
+        self._state_dir = state_dir
 
     async def sites(self) -> Sites:
         """Every site with its nodes."""
@@ -152,6 +163,17 @@ class SiteBackend:
     async def cluster(self) -> ClusterView:
         """How the members of the control state stand."""
         return await self._state.cluster(deadline_s=CLUSTER_S)
+
+    async def flags(self) -> KnownFlags:
+        """The flags that were ever set; those that this node last knew when no majority answers."""
+        try:
+            return KnownFlags(flags=await self._state.flags(deadline_s=FLAGS_S), agreed=True)
+        except Unreachable:
+            return KnownFlags(flags=await asyncio.to_thread(read_flags, self._state_dir), agreed=False)
+
+    async def set_flag(self, command: SetFlag) -> None:
+        """Have a flag agreed on."""
+        await self._state.submit(command, by="operator:api", deadline_s=CALL_S)
 
     async def _call(
         self,

@@ -35,7 +35,7 @@ def _api(config: Config, status: Callable[[], BootStatus]) -> list[Component]:
 
     async def start(_: Mapping[str, Any]) -> "asyncio.Task[None]":
         directory = Directory(config.node.name, config.topology)
-        backend = SiteBackend(directory, StateClient(directory, config))
+        backend = SiteBackend(directory, StateClient(directory, config), config.node.state_dir)
         app = create_app(backend, _token(config.api.token_file), status)
         up: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         server = asyncio.create_task(serve(app, config.api.host, config.api.port, started=up))

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 ENDED_MAX = 64
 # How long a move waits for files to be read for the first time; later moves find them read.
 FILES_S = 4.0
+_PLAIN = {"zero": False, "store_mib": 0, "images": False, "dedupe": False, "delta": False, "zstd": False}
 STORE_FOLDER = "store"
 FILES_FOLDER = "store-files"
 
@@ -118,14 +119,14 @@ class DeltaEncoder(Service):
     async def open(self, caller: Caller, request: OpenEncoder) -> Empty:  # noqa: ARG002
         """Listen for QEMU; the job waits for it."""
         wire, qemu = self._jobs.path(request.wire_path), self._jobs.path(request.qemu_path)
-        gate = None
+        gate, layers = None, self._config.model_copy(update=_PLAIN) if request.plain else self._config
         if (disks := request.disks) is not None:
             to = self._jobs.path(disks.wire_path)
-            config = self._config.model_copy(update={"dedupe_cache_mib": share_mib(self._config, disks)})
+            config = layers.model_copy(update={"dedupe_cache_mib": share_mib(self._config, disks)})
             gate = self._jobs.gate(
                 request.job, disks.qemu_path, disks, lambda: self._pump(request, None, to, config, disk=True)
             )
-        return self._jobs.start(self._pump(request, qemu, wire, self._config), gate)
+        return self._jobs.start(self._pump(request, qemu, wire, layers), gate)
 
     def _pump(
         self, request: OpenEncoder, qemu: Path | None, wire: Path, config: Encoding, *, disk: bool = False

@@ -18,7 +18,7 @@ class Disks(msgspec.Struct, frozen=True, kw_only=True):
 class OpenEncoder(msgspec.Struct, frozen=True, kw_only=True):
     """Listen for QEMU on `qemu_path`, encode what it writes, write the batches to `wire_path` (a transport forward).
 
-    `link_bytes_per_s` is the forecast used to choose the zstd level (0: unknown).
+    `link_bytes_per_s` is the forecast used to choose the zstd level (0: unknown). `plain`: every layer is off.
     """
 
     job: str
@@ -26,6 +26,7 @@ class OpenEncoder(msgspec.Struct, frozen=True, kw_only=True):
     wire_path: str
     link_bytes_per_s: float = 0.0
     disks: Disks | None = None
+    plain: bool = False
 
 
 class OpenDecoder(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.encoding.messages import CodecStats, StoreState
 from actors.errors import BadRequest, JobUnknown, NodeUnknown, Refused
+from actors.flags.file import Switches
 from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
 from actors.migration.guests import Keeper
@@ -60,7 +61,9 @@ class MigrationManager(Service):
         self._remotes = Remotes(calls, config.migration.call_s)
         self._survey = Survey(self._remotes)
         self._receiver = Receiver(self._remotes, config.migration.prepare_s)
-        preflight = Preflight(self._remotes, self._survey, self._receiver)
+        preflight = Preflight(
+            self._remotes, self._survey, self._receiver, Switches(config.node.name, config.node.state_dir)
+        )
         self._desk = Desk(config, self._remotes, preflight, self._receiver)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._sampler = Sampler(self._remotes, self._survey)

@@ -16,10 +16,11 @@ Channels overtake each other.
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """A path and the reason for it, for people."""
+    """A path and the reason for it, for people. `plain`: the codec, if it is on the path, passes everything through."""
 
     path: MovePath
     reason: str
+    plain: bool = False
 
 
 def offered(qemu_version: str) -> tuple[MovePath, ...]:
@@ -28,11 +29,16 @@ def offered(qemu_version: str) -> tuple[MovePath, ...]:
     return ("coded", "native") if major.isdecimal() and int(major) >= PARALLEL_QEMU else ("coded",)
 
 
-def choose(link: LinkState, there: Collection[str], here: Collection[str]) -> Choice:
+def choose(link: LinkState, there: Collection[str], here: Collection[str], *, codec: bool = True) -> Choice:
     """The path of a move over `link`, of those that the target (`there`) and the source offer; it is kept to the end.
 
-    The codec's work is worth it only where the link is slower than the codec.
+    The codec's work is worth it only where the link is slower than the codec. `codec`: false where HDE is switched off.
     """
+    if not codec:
+        off = "HDE is switched off for it by its rollout flag"
+        if "native" in there and "native" in here:
+            return Choice("native", off)
+        return Choice("coded", f"{off}, and the native path is not known at both ends: raw", plain=True)
     how = "forced" if link.mode_forced else "measured"
     if link.mode != "datacenter":
         return Choice("coded", f"the link to {link.peer} is in mode {link.mode}, {how}")

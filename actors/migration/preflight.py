@@ -5,6 +5,7 @@ import time
 import msgspec
 
 from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
+from actors.flags.file import Switches
 from actors.hypervisor.messages import GuestInfo, MovePath
 from actors.migration.messages import CheckTarget, MoveRequest
 from actors.migration.paths import Choice, choose, offered
@@ -29,9 +30,10 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preflight:
-    """Asks the agents, the transport, the predictor and placement."""
+    """Asks the agents, the transport, the predictor and placement; `switches` tell which components are on."""
 
-    def __init__(self, remotes: Remotes, survey: Survey, receiver: Receiver) -> None:
+    def __init__(self, remotes: Remotes, survey: Survey, receiver: Receiver, switches: Switches) -> None:
+        self._switches = switches
         self._remotes = remotes
         self._survey = survey
         self._receiver = receiver
@@ -59,10 +61,11 @@ class Preflight:
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
         link = await self._remotes.transport(info.node).connect(target)
         welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
-        path = choose(link, welcome.paths, await self._offered(link, info.node))
+        codec = self._switches.on("hde", info.name, info.node)
+        path = choose(link, welcome.paths, await self._offered(link, info.node, codec=codec), codec=codec)
         streams, link_bytes_per_s = await self._link(info.node, target)
         rtt_ms = await self._rtt_ms(info.node, target)
-        plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s, rtt_ms=rtt_ms)
+        plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s, rtt_ms=rtt_ms, plain=path.plain)
         return Cleared(target=target, plan=plan, path=path, placement_reason=reason)
 
     async def choose(self, info: GuestInfo, *, exclude: list[str], everywhere: bool, site: str = "") -> Placed:
@@ -89,9 +92,9 @@ class Preflight:
         )
         return await self._remotes.place(request)
 
-    async def _offered(self, link: LinkState, source: str) -> tuple[MovePath, ...]:
+    async def _offered(self, link: LinkState, source: str, *, codec: bool) -> tuple[MovePath, ...]:
         """The paths that the source's QEMU knows; only asked for where it matters."""
-        if link.mode != "datacenter":
+        if codec and link.mode != "datacenter":
             return ()
         return offered((await self._remotes.agent(source).facts()).qemu_version)
 

@@ -35,12 +35,13 @@ _LIBVIRT, _MEMORY, _DISKS = 1, 2, 3
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the preflight found out, needed until libvirt has begun. 0: unknown."""
+    """What the preflight found out, needed until libvirt has begun. 0: unknown. `plain`: see `paths.Choice`."""
 
     guest: GuestXml
     streams: int = 0
     link_bytes_per_s: float = 0.0
     rtt_ms: float = 0.0
+    plain: bool = False
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ class Saga:
                 wire_path=here.wire,
                 link_bytes_per_s=plan.link_bytes_per_s,
                 disks=disks_of(plan.guest.info, here),
+                plain=plan.plain,
             )
             await self._remotes.encoder(job.source).encode(opening)
 

@@ -22,11 +22,13 @@ from actors.calls.messages import Empty
 from actors.calls.service import Service
 from actors.config.schema import Config
 from actors.control.actor import ClusterState
+from actors.control.client import StateClient
 from actors.control.members import is_member
 from actors.control.messages import SERVICE as STATE
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
 from actors.errors import Failed, NovaCronError, Unreachable
 from actors.files import write_atomically
+from actors.flags.watch import FlagWatch
 from actors.hypervisor.actor import NodeAgent
 from actors.keeper import start as keeper
 from actors.log import set_up
@@ -107,6 +109,7 @@ def _core(config: Config) -> list[Component]:
             deadline_s=_RAY_S,
         ),
         _keeper(config),
+        _flags(config),
         _actor("transport", TransportStreams, config, ("security", "control-plane"), "critical"),
         _actor("agent", NodeAgent, config, ("control-plane",), "critical"),
         _actor("encoder", DeltaEncoder, config, ("control-plane",), "degraded"),
@@ -150,6 +153,34 @@ def _keeper(config: Config) -> Component:
         health=health,
         stop=stop,
         deadline_s=KEEPER_S + 5.0,
+    )
+
+
+def _flags(config: Config) -> Component:
+    """Keeps the file of flags that the node's actors read; without it the last known ones hold."""
+    directory = Directory(config.node.name, config.topology)
+    watch = FlagWatch(StateClient(directory, config), config.node.state_dir)
+
+    async def start(_: Values) -> asyncio.Task[None]:
+        return asyncio.create_task(watch.run(), name="flags")
+
+    async def health(task: asyncio.Task[None]) -> None:
+        if task.done():
+            task.result()
+        if watch.problem:
+            raise Failed(detail=f"the last known flags hold: {watch.problem}")
+
+    async def stop(task: asyncio.Task[None]) -> None:
+        task.cancel()
+
+    return Component(
+        name="flags",
+        phase="core",
+        start=start,
+        needs=("control-plane",),
+        criticality="degraded",
+        health=health,
+        stop=stop,
     )
 
 

@@ -16,6 +16,7 @@ from actors.calls.protocol import Calls
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.errors import BadRequest, NovaCronError
+from actors.flags.file import Switches
 from actors.sync.facts import Facts
 from actors.sync.feed import Feed
 from actors.sync.hints import HintFile
@@ -53,6 +54,7 @@ class FactsKeeper(Service):
     def __init__(self, config: Config, calls: Calls | None = None) -> None:
         self._calls = calls or Directory(config.node.name, config.topology)
         self._facts = Facts(f"{config.node.name}.{secrets.token_hex(6)}")
+        self._switches = Switches(config.node.name, config.node.state_dir)
         self._hints = HintFile(config.node.state_dir)
         self._facts.merge(self._hints.read(), _now_ms())
         self._kept = self._known_hints()
@@ -127,7 +129,7 @@ class FactsKeeper(Service):
         return await self._calls.call(self._calls.central("facts", site), "exchange", step, Steps, deadline_s)
 
     def _exchanging(self) -> bool:
-        return True
+        return self._switches.on("ass", self._calls.site)
 
     # -- inside -------------------------------------------------------------------------------------------------
 

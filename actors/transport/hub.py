@@ -11,6 +11,7 @@ import structlog
 from actors.calls.messages import Caller
 from actors.config.schema import Config
 from actors.errors import BadRequest, LinkDown, NodeUnknown, PeerRefused, StreamCorrupt
+from actors.flags.file import Switches
 from actors.transport.calls import Dispatch, PeerCalls
 from actors.transport.caps import AS_CONFIGURED, Caps
 from actors.transport.credentials import Credentials
@@ -56,6 +57,7 @@ class Hub:
         self._node = config.node.name
         self._dispatch = dispatch
         self._credentials = credentials
+        self._switches = Switches(self._node, config.node.state_dir)
         self._dialer = Dialer(config, credentials)
         self._server = Server(config, credentials, self._admit)
         self.forwards = Forwards(self.session_to)
@@ -320,6 +322,7 @@ class Hub:
             await asyncio.sleep(_SAMPLE_S)
             self._caps.refresh(datetime.now())
             for peer, entry in self._peers.items():
+                self._simplify(peer, entry)
                 if entry.sessions:
                     connections = [c for session in entry.sessions for c in session.connections.values()]
                     used = entry.sessions[0].congestion
@@ -328,6 +331,13 @@ class Hub:
                     found = entry.steering.detector
                     self._recorder.sample(peer, sample, found.capacity_bytes_per_s, found.mode)
             await self._recorder.flush()
+
+    def _simplify(self, peer: str, entry: Peer) -> None:
+        """Follow AMST's rollout flag; what runs goes on."""
+        if entry.steering.simplify(plain=not self._switches.on("amst", peer)):
+            log.info("link by rollout flag", peer=peer, amst=not entry.steering.plain)
+            for session in entry.sessions:
+                self._use_rules(session, entry)
 
     def _steer(self, peer: str, entry: Peer, sample: LinkSample) -> None:
         self._switched(peer, entry, entry.steering.tick(sample))

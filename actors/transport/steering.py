@@ -30,6 +30,10 @@ RULES: dict[Mode, Rules] = {
 }
 
 
+PLAIN = Rules("cubic", 1, 1)
+"""What holds where AMST is switched off."""
+
+
 class Steering:
     """Decisions about the link to one peer. Pure: the caller carries them out.
 
@@ -43,6 +47,7 @@ class Steering:
         capacity_mbit = next((each.capacity_mbit for each in entries if each.capacity_mbit), 0.0)
         self._settings = settings
         self.detector = ModeDetector(forced, capacity_mbit * 125_000)
+        self.plain = False
         self.switches: deque[Switch] = deque(maxlen=_SWITCHES_KEPT)
         self.switches_total = 0
         rules = self.rules
@@ -52,8 +57,9 @@ class Steering:
     @property
     def rules(self) -> Rules:
         """What holds now; a congestion control that is configured holds in every mode."""
-        rules = RULES[self.detector.mode]
-        congestion = rules.congestion if self._settings.congestion == "auto" else self._settings.congestion
+        rules = PLAIN if self.plain else RULES[self.detector.mode]
+        measured = self.plain or self._settings.congestion == "auto"
+        congestion = rules.congestion if measured else self._settings.congestion
         most = max(1, min(rules.streams_most, self._settings.streams_max))
         frame_bytes = max(rules.frame_bytes, self._settings.frame_bytes)
         return Rules(congestion, min(rules.streams_least, most), most, frame_bytes)
@@ -74,6 +80,16 @@ class Steering:
         """The peer wants so many connections: begin anew from there, within the mode's bounds."""
         self._tuner.hint(streams)
         return self._tuner.streams
+
+    def simplify(self, *, plain: bool) -> bool:
+        """Hold to one connection (`plain`), or no longer; true when that is news."""
+        if plain == self.plain:
+            return False
+        self.plain = plain
+        self._tuner.bound(self.rules.streams_least, self.rules.streams_most)
+        if not plain:
+            self._tuner.hint(self._settings.streams)
+        return True
 
     def force(self, mode: Mode | None, at: float) -> Switch | None:
         """See `ModeDetector.force`."""

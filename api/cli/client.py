@@ -13,6 +13,7 @@ from actors.boot.status import BootStatus
 from actors.control.messages import ClusterView
 from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
+from actors.flags.messages import ShownFlag, ShownFlags
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
 from actors.sync.messages import Fact, FactList, ReplicaState
@@ -187,6 +188,14 @@ class Client:
     def remove_hint(self, name: str) -> None:
         """Remove a hint everywhere."""
         _check(self._send("DELETE", f"/v1/hints/{_part(name)}"))
+
+    def flags(self) -> ShownFlags:
+        """Every component's rollout flag."""
+        return self._ask("GET", "/v1/flags", ShownFlags)
+
+    def set_flag(self, component: str, body: dict[str, object]) -> ShownFlag:
+        """Say how far a component is rolled out."""
+        return self._ask("PUT", f"/v1/flags/{_part(component)}", ShownFlag, json=body)
 
     def events(self, job: str, after: int = 0) -> Iterator[JobEvent]:
         """Events of `job` with seq > `after` until it has ended, over as many connections as it takes.

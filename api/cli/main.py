@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import ca, cluster, config, demo, facts, guests, lab, links, migrate, migrations, node, store
+from api.cli import ca, cluster, config, demo, facts, flags, guests, lab, links, migrate, migrations, node, store
 from api.cli.context import Options
 from api.cli.group import Benchmarks, Commands
 from api.cli.output import say
@@ -25,6 +25,7 @@ app.command("nodes")(cluster.nodes)
 app.command("cluster")(cluster.members)
 app.add_typer(links.app, name="links")
 app.add_typer(facts.app, name="facts")
+app.add_typer(flags.app, name="flags")
 app.command("status")(cluster.status)
 app.add_typer(store.app, name="store")
 app.add_typer(config.app, name="config")

@@ -8,7 +8,9 @@ import msgspec
 
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
+from actors.control.commands import SetFlag
 from actors.control.messages import ClusterView, MemberView
+from actors.control.model import Flag
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.errors import (
     GuestExists,
@@ -23,6 +25,7 @@ from actors.errors import (
     SameNode,
     TooLate,
 )
+from actors.flags.messages import KnownFlags
 from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts
 from actors.migration.messages import (
     CreateGuestAnywhere,
@@ -129,6 +132,8 @@ class FakeBackend:
     job_list: dict[str, JobView] = field(default_factory=dict)
     happened: dict[str, list[JobEvent]] = field(default_factory=dict)
     images: dict[str, dict[str, StoreImage]] = field(default_factory=dict)
+    flag_list: dict[str, Flag] = field(default_factory=dict)
+    agreed: bool = True
     hints: dict[str, bytes] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     requests: list[msgspec.Struct] = field(default_factory=list)
@@ -354,4 +359,15 @@ class FakeBackend:
         peer = PeerState(site="paris", node="paris1", reachable=True, equal_at=90.0, sent_bytes=2100)
         return ReplicaState(
             site="madrid", writer="madrid1.life", facts=2, refused=3, exchanging=True, peers=[peer]
+        )  # fmt: skip
+
+    async def flags(self) -> KnownFlags:
+        self._seen()
+        return KnownFlags(flags=dict(self.flag_list), agreed=self.agreed)
+
+    async def set_flag(self, command: SetFlag) -> None:
+        self._seen(command)
+        self.flag_list[command.component] = Flag(
+            component=command.component, percent=command.percent, nodes_on=command.nodes_on,
+            nodes_off=command.nodes_off, killed=command.killed,
         )  # fmt: skip

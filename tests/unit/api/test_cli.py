@@ -90,6 +90,19 @@ def test_facts_and_hints(cli: Cli) -> None:
     assert json.loads(cli.ok("links", "--everywhere", "--json"))["links"][0]["age_s"] == 10.0
 
 
+def test_rollout_flags(cli: Cli, backend: FakeBackend) -> None:
+    assert "hde: killed." in cli.ok("flags", "kill", "hde", "--reason", "it spoils pages")
+    assert backend.flag_list["hde"].killed
+    assert "hde: 25 %." in cli.ok("flags", "set", "hde", "--percent", "25", "--off", "madrid1")
+    assert backend.flag_list["hde"].nodes_off == {"madrid1"}
+    assert not backend.flag_list["hde"].killed
+    backend.agreed = False
+    shown = cli("flags")
+    assert "25 %" in shown.stdout
+    assert "last known flags" in shown.stderr
+    assert len(json.loads(cli.ok("flags", "--json"))["flags"]) == 6
+
+
 def test_stores(cli: Cli) -> None:
     shown = cli.ok("store", "add", "/images/root.raw")
     assert [line.split()[:4] for line in shown.splitlines()[1:]] == [

@@ -14,6 +14,7 @@ from schemathesis.config import SchemathesisConfig
 from actors.boot import status
 from actors.control import messages as control
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
+from actors.flags import messages as flags
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
 from actors.migration.pause import Pause
@@ -21,7 +22,7 @@ from actors.sync import messages as sync
 from actors.sync.records import LinkFact
 from actors.transport import messages as transport
 from actors.transport import modes
-from api import control_models, fact_models, models, move_models
+from api import control_models, fact_models, flag_models, models, move_models
 from api.app import create_app
 from api.openapi import PATH, document
 from api.problems import MEDIA_TYPE
@@ -101,6 +102,8 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (fact_models.LinkFactView, LinkFact),
         (control_models.MemberView, control.MemberView),
         (control_models.ClusterStateView, control.ClusterView),
+        (flag_models.FlagView, flags.ShownFlag),
+        (flag_models.FlagList, flags.ShownFlags),
     ],
 )
 def test_views_mirror_the_messages(view: type[BaseModel], struct: type[msgspec.Struct]) -> None:

@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 
+from actors.control.commands import SetFlag
 from actors.hypervisor.messages import DiskSpec, GuestSpec
 from actors.migration.messages import CreateGuestAnywhere, GuestAction, MoveRequest, SiteView, StoreQuery
 from tests.unit.api.fake import FakeBackend, boot, component
@@ -216,3 +217,21 @@ async def test_links_of_every_site_and_the_replica(client: httpx2.AsyncClient) -
     text = (await client.get("/metrics")).text
     assert 'novacron_facts_peer_sent_bytes{site="paris"} 2100.0' in text
     assert "novacron_facts_refused 3.0" in text
+
+
+async def test_rollout_flags(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    before = (await client.get("/v1/flags")).json()
+    assert [one["component"] for one in before["flags"]] == ["amst", "hde", "pba", "ass", "acp", "itp"]
+    assert {(one["percent"], one["killed"], one["set"]) for one in before["flags"]} == {(100, False, False)}
+    body = {"percent": 10, "nodes_on": ["paris1"], "nodes_off": ["madrid1"], "reason": "a first tenth"}
+    made = (await client.put("/v1/flags/hde", json=body)).json()
+    assert (made["percent"], made["nodes_on"], made["nodes_off"], made["set"]) == (10, ["paris1"], ["madrid1"], True)
+    assert backend.requests[-1] == SetFlag(
+        component="hde", percent=10, nodes_on=frozenset({"paris1"}), nodes_off=frozenset({"madrid1"}),
+        reason="a first tenth",
+    )  # fmt: skip
+    assert (await client.put("/v1/flags/hde", json={"killed": True})).json()["killed"]
+    assert (await client.put("/v1/flags/warp", json={})).status_code == 400
+    assert (await client.put("/v1/flags/hde", json={"percent": 101})).status_code == 422
+    backend.agreed = False
+    assert (await client.get("/v1/flags")).json()["agreed"] is False

@@ -11,8 +11,10 @@ import pytest
 
 from actors.calls.messages import Caller, Empty, Reply
 from actors.calls.service import Service
-from actors.config.schema import Config
+from actors.config.schema import Config, Encoding
+from actors.encoding import actor
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
+from actors.encoding.encoder_pump import EncoderPump
 from actors.encoding.messages import (
     CodecStats,
     Disks,
@@ -252,3 +254,25 @@ async def test_a_store_that_can_not_be_opened_is_done_without(config: Config, tm
     assert (await call(decoder, HERE, "open", open_decoder(tmp_path))).error == ""
     assert (await state_of(decoder)).capacity == 0
     await call(decoder, HERE, "close", Job(job="j1"))
+
+
+async def test_a_plain_job_has_no_layer_for_memory_or_disks(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Encoding] = []
+
+    def pump(job: str, qemu: object, wire: object, layers: Encoding, *rest: object, **more: object) -> EncoderPump:
+        seen.append(layers)
+        return EncoderPump(job, qemu, wire, layers, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(actor, "EncoderPump", pump)
+    encoder = DeltaEncoder(config)
+    request = OpenEncoder(job="j1", qemu_path=str(tmp_path / "ram"), wire_path=str(tmp_path / "wire"), plain=True)
+    assert (await call(encoder, HERE, "open", request)).error == ""
+    await call(encoder, HERE, "close", Job(job="j1"))
+    assert (await call(encoder, HERE, "open", msgspec.structs.replace(request, plain=False))).error == ""
+    await call(encoder, HERE, "close", Job(job="j1"))
+    plain, usual = seen
+    on = ("zero", "store_mib", "images", "dedupe", "delta", "zstd")
+    assert [bool(getattr(plain, name)) for name in on] == [False] * 6
+    assert usual == config.encoding

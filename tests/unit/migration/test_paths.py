@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from actors.control.model import Flag
+from actors.flags.file import write_flags
 from actors.migration.messages import TargetJob, Welcome
 from actors.migration.paths import arrived, choose, departed, offered
 from actors.transport.messages import Carried, LinkState
@@ -108,3 +110,35 @@ def test_what_names_no_path_is_coded():
     """As a site of an older version asks."""
     asked = msgspec.msgpack.encode({"job": "m", "guest": "web", "target": "b1"})
     assert msgspec.msgpack.decode(asked, type=TargetJob).path == "coded"
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "path", "plain"),
+    [
+        (("coded", "native"), ("coded", "native"), "native", False),
+        (("coded",), ("coded", "native"), "coded", True),
+        (("coded", "native"), ("coded",), "coded", True),
+    ],
+)
+def test_without_the_codec_a_move_is_native_or_raw_in_every_mode(there, here, path, plain):
+    for mode in ("internet", "hybrid", "datacenter"):
+        choice = choose(link(mode), there, here, codec=False)
+        assert (choice.path, choice.plain) == (path, plain)
+        assert "switched off" in choice.reason
+
+
+async def test_a_guest_whose_flag_is_off_moves_natively_in_every_mode(cluster, tmp_path):
+    write_flags(tmp_path / "a1", {"hde": Flag(component="hde", killed=True)})
+    cluster.agent("a1").hold = True
+    job = await submit(cluster)
+    assert (job.path, "switched off" in job.path_reason) == ("native", True)
+
+
+async def test_where_a_qemu_is_too_old_it_moves_raw(cluster, tmp_path):
+    write_flags(tmp_path / "a1", {"hde": Flag(component="hde", nodes_off=frozenset({"a1"}))})
+    cluster.agent("a1").hold = True
+    cluster.agent("b1").qemu_version = "7.2.22"
+    job = await submit(cluster)
+    assert (job.path, "raw" in job.path_reason) == ("coded", True)
+    await settled(cluster, lambda: cluster.service("encoder", "a1").jobs)
+    assert cluster.service("encoder", "a1").jobs[job.id].plain

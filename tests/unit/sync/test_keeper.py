@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from actors.calls.messages import Caller, Empty
+from actors.control.model import Flag
 from actors.errors import BadRequest, LinkDown, Refused, StreamCorrupt
+from actors.flags import file
+from actors.flags.file import write_flags
 from actors.hypervisor.messages import NodeFacts
 from actors.migration.messages import Scope, Sites
 from actors.sync import actor, feed, peering
@@ -259,3 +262,19 @@ async def test_a_site_that_is_away_is_told_nothing(cluster, tmp_path):
             await Calls(LEFT, cluster.world).call(
                 Calls(LEFT, cluster.world).central("facts", "right"), "exchange", Step(message=b"\x90"), Steps, 1.0
             )
+
+
+async def test_a_site_whose_flag_is_off_neither_tells_nor_listens(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "LOOK_S", 0.0)
+    async with running(cluster, tmp_path) as keepers:
+        await until("equal", keepers.equal)
+        write_flags(tmp_path / RIGHT, {"ass": Flag(component="ass", killed=True)})
+        await until("the other site is refused", lambda: not keepers.at(LEFT)._peering.states()[0].reachable)
+        assert "switched off" in keepers.at(LEFT)._peering.states()[0].reason
+        assert not (await keepers.client(RIGHT).state()).exchanging
+        await keepers.client(LEFT).put("telemetry/x", 1)
+        await keepers.client(RIGHT).put("telemetry/y", 1)
+        assert await keepers.read(RIGHT, "telemetry/x") is None
+        write_flags(tmp_path / RIGHT, {"ass": Flag(component="ass")})
+        await until("both are told", lambda: keepers.at(RIGHT)._facts.read("telemetry/x") is not None)
+        await until("of both", lambda: keepers.at(LEFT)._facts.read("telemetry/y") is not None)

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from actors.control.model import Flag
 from actors.errors import LinkDown, NodeUnknown
+from actors.flags.file import write_flags
 from actors.transport.channel_stream import ByteStream, ChannelReset, ChannelStream
 from actors.transport.hub import Hub
 from actors.transport.peer_session import PeerSession
@@ -352,3 +354,19 @@ async def test_samples_are_taken_each_second(lab: Lab) -> None:
         assert 0 < sample.rtt_ms < 1000
         assert 0 <= sample.busy_share <= 1
         assert not a.links(sample.at)[0].samples
+
+
+async def test_a_rollout_flag_brings_a_link_down_to_one_connection_while_it_carries(lab: Lab) -> None:
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a, b):
+        near, far = await channel_pair(a, b)
+        await a.connect("b", 4)
+        session = session_of(a, "b")
+        await until(lambda: len(session.connections) == 4)
+        write_flags(lab.folder / "a", {"amst": Flag(component="amst", killed=True)})
+        await until(lambda: len(session.connections) == 1)
+        await near.send(b"still here")
+        assert await far.receive() == b"still here"
+        assert session_of(a, "b") is session
+        write_flags(lab.folder / "a", {"amst": Flag(component="amst")})
+        await until(lambda: len(session.connections) > 1)

@@ -119,3 +119,16 @@ def test_only_a_full_second_tells_the_capacity() -> None:
     assert steering.detector.capacity_source == "unknown"
     steering.tick(sample(2.0, 20.0, 5_000_000, 1.0))
     assert steering.detector.capacity_bytes_per_s == 5_000_000
+
+
+def test_switched_off_a_link_holds_to_one_connection_and_comes_back() -> None:
+    steering = Steering(Transport(streams=4, congestion="bbr"), "p", "s")
+    assert (steering.streams, steering.rules.congestion) == (4, "bbr")
+    assert steering.simplify(plain=True)
+    assert not steering.simplify(plain=True)
+    assert (steering.streams, steering.rules.congestion) == (1, "cubic")
+    assert steering.start_from(9) == steering.follow(30) == 1
+    steering.force("internet", 1.0)
+    assert (steering.streams, steering.rules.congestion) == (1, "cubic")
+    assert steering.simplify(plain=False)
+    assert (steering.streams, steering.rules.congestion) == (4, "bbr")
