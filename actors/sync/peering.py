@@ -175,7 +175,6 @@ class Peering:
 
     async def _compare(self, peer: _Peer) -> None:
         waiting = [Step(message=self._exchange.begin(), begins=True)]
-        peer.comparisons += 1
         for number in range(STEPS_MAX):
             said = iter(waiting)
             answers: list[bytes] = []
@@ -201,6 +200,7 @@ class Peering:
             yield from self._take(peer, message)
 
     async def _call(self, peer: _Peer, step: Step) -> Steps:
+        peer.comparisons += step.begins
         peer.sent_bytes += len(step.message)
         return await self._say(peer.site, step, DEADLINE_S)
 
