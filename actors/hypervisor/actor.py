@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,8 +15,19 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.errors import DeadlineExceeded, GuestBusy, GuestNotRunning, HypervisorDown, HypervisorFailed, NovaCronError
+from actors.control.client import StateClient
+from actors.errors import (
+    Conflict,
+    DeadlineExceeded,
+    GuestBusy,
+    GuestNotRunning,
+    HypervisorDown,
+    HypervisorFailed,
+    NovaCronError,
+)
 from actors.hypervisor.conductor import Conductors
+from actors.hypervisor.custody import Custody
+from actors.hypervisor.engine.ledger import Ledger
 from actors.hypervisor.engine.states import version_text
 from actors.hypervisor.guests import GuestDesk
 from actors.hypervisor.host import ARCH, Host, memory_mib
@@ -43,6 +55,7 @@ from actors.hypervisor.messages import (
 from actors.hypervisor.movedesk import MoveDesk
 from actors.hypervisor.senders import Senders
 from actors.hypervisor.store import LEDGER_FILE, LedgerStore
+from actors.hypervisor.tenure import States
 from actors.hypervisor.threads import Threads
 
 log = structlog.get_logger()
@@ -53,6 +66,7 @@ _LIBVIRT_IMAGES = "/var/lib/libvirt/images"
 _CALL_S = 14.0
 _MAKE_S = 55.0
 _POLL_S = 0.2
+_GRANT_S = 12.0
 _STOP_S_MAX = 600.0
 
 
@@ -62,9 +76,10 @@ class NodeAgent(Service):
     Args:
         config: the node's.
         conf_dir: libvirtd's configuration files.
+        states: the agreed control state; its members when left out.
     """
 
-    def __init__(self, config: Config, conf_dir: Path = _CONF_DIR) -> None:
+    def __init__(self, config: Config, conf_dir: Path = _CONF_DIR, states: States | None = None) -> None:
         node = config.node
         self._config = config
         self._threads = Threads()
@@ -84,6 +99,10 @@ class NodeAgent(Service):
         self._conductors = Conductors(self._connection, self._threads, senders)
         # Room and names are checked and then taken: one such step at a time, or two would take the same.
         self._one_at_a_time = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        directory = Directory(node.name, config.topology)
+        self._custody = Custody(config, states or StateClient(directory, config), self, self._alone)
+        self._custody.begin()
         # Connect and look at the host now: QEMU's events of a move under way must not wait for the first question.
         threading.Thread(target=self._warm_up, name="agent warm-up", daemon=True).start()
 
@@ -101,7 +120,9 @@ class NodeAgent(Service):
     @exposed()
     async def guests(self, caller: Caller, request: Empty) -> Guests:  # noqa: ARG002
         """Every guest of this node."""
-        return await self._do("guests", lambda: Guests(guests=self._guests.all(self._store.now)))
+        withheld = self._custody.steward.withheld
+        found = [msgspec.structs.replace(guest, note=withheld.get(guest.name, "")) for guest in await self.all()]
+        return Guests(guests=found)
 
     @exposed()
     async def guest_xml(self, caller: Caller, request: GuestName) -> GuestXml:  # noqa: ARG002
@@ -113,12 +134,20 @@ class NodeAgent(Service):
     @exposed()
     async def create_guest(self, caller: Caller, request: CreateGuest) -> GuestInfo:  # noqa: ARG002
         """Define a guest and start it if asked."""
-        return await self._change("create_guest", lambda: self._guests.create(request, self._store.now), _MAKE_S)
+
+        def grant(definition: str) -> None:
+            self._granted(request.spec.name, definition)
+
+        return await self._change("create_guest", lambda: self._guests.create(request, self._store.now, grant), _MAKE_S)
 
     @exposed()
     async def start_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
         """Start a guest that is shut off."""
-        return await self._on(request.name, self._guests.start)
+
+        def start(name: str, ledger: Ledger) -> GuestInfo:
+            return self._guests.start(name, ledger, lambda definition: self._granted(name, definition))
+
+        return await self._on(request.name, start)
 
     @exposed()
     async def pause_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
@@ -127,17 +156,25 @@ class NodeAgent(Service):
 
     @exposed()
     async def resume_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
-        """Let a paused guest run on."""
+        """Let a paused guest run on; refused where the control state says that it must not run here."""
+        await self._custody.steward.may_resume(request.name)
         return await self._on(request.name, self._guests.resume)
 
     @exposed()
     async def delete_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002
         """Undefine a guest that is shut off (state 'absent' in the answer); its disks stay."""
-        return await self._on(request.name, self._guests.delete)
+        gone = await self._on(request.name, self._guests.delete)
+        await self._custody.steward.removed(request.name)
+        return gone
 
     @exposed()
     async def stop_guest(self, caller: Caller, request: StopGuest) -> GuestInfo:  # noqa: ARG002
         """Stop a guest: by its power button within `grace_s`, then by force."""
+        stopped = await self._stop(request)
+        await self._custody.steward.stopped(request.name)
+        return stopped
+
+    async def _stop(self, request: StopGuest) -> GuestInfo:
         loop = asyncio.get_running_loop()
         until = loop.time() + min(max(request.grace_s, 0.0), _STOP_S_MAX)
         if request.grace_s > 0:
@@ -165,6 +202,8 @@ class NodeAgent(Service):
     @exposed()
     async def prepare_incoming(self, caller: Caller, request: PrepareIncoming) -> JobPaths:  # noqa: ARG002
         """Reserve memory, make missing disks and the job's directory."""
+        # Whatever was here under this name before: what comes is of another epoch.
+        await asyncio.to_thread(self._custody.epochs.put, request.info.name, 0)
         return await self._change("prepare_incoming", lambda: self._moves.prepare_incoming(request), _MAKE_S)
 
     @exposed()
@@ -201,8 +240,41 @@ class NodeAgent(Service):
     async def finish_move(self, caller: Caller, request: FinishMove) -> Empty:  # noqa: ARG002
         """End the job on this node."""
         self._conductors.end(request.job)
+        if request.roll_back and request.resume and not self._custody.tenure.may_run():
+            raise Conflict(detail=f"{self._config.node.name} holds no lease now: {request.guest} stays paused for now")
+        record = self._store.now.jobs.get(request.job)
         await self._change("finish_move", lambda: self._moves.finish_move(request))
+        if record is not None and record.role == "outgoing" and not request.roll_back:
+            await asyncio.to_thread(self._custody.epochs.put, request.guest, 0)
         return Empty()
+
+    # -- for the custody of guests ------------------------------------------------------------------------------------
+
+    async def all(self) -> list[GuestInfo]:
+        """The guests of this host."""
+        return await self._do("guests", lambda: self._guests.all(self._store.now))
+
+    async def definition(self, guest: str) -> str:
+        """The migratable definition of a guest."""
+        return (await self._do("definition", lambda: self._guests.definition(guest, self._store.now))).xml
+
+    async def pause(self, guest: str) -> None:
+        """Pause it."""
+        await self._do("pause", lambda: self._guests.pause(guest, self._store.now))
+
+    async def resume(self, guest: str) -> None:
+        """Let it run on."""
+        await self._do("resume", lambda: self._guests.resume(guest, self._store.now))
+
+    def _granted(self, guest: str, definition: str) -> None:
+        """In a thread: have an epoch for a guest before it is started."""
+        asked = asyncio.run_coroutine_threadsafe(self._custody.steward.grant(guest, definition), self._loop)
+        asked.result(_GRANT_S)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        async with self._one_at_a_time:
+            yield
 
     # -- how ------------------------------------------------------------------------------------------------------
 
@@ -242,6 +314,8 @@ class NodeAgent(Service):
         guests = self._guests.all(self._store.now)
         total, _ = memory_mib()
         warnings = self._host.warnings(platform)
+        if trouble := self._custody.tenure.trouble:
+            warnings.append(f"no lease: {trouble}" if not self._custody.tenure.may_run() else f"lease: {trouble}")
         facts = self._node_facts("up", total, self._moves.room_mib(guests), len(guests), warnings)
         return msgspec.structs.replace(
             facts,

@@ -1,6 +1,7 @@
 """Guests of this node: reading, defining, starting, stopping. Blocking; raises the errors of `Connection.use`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from actors.hypervisor.engine.states import SHUTOFF, guest_state
 from actors.hypervisor.host import Host
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import CreateGuest, DiskSpec, GuestInfo, GuestSpec, GuestXml
+
+Grant = Callable[[str], None]
 
 
 class GuestDesk:
@@ -111,8 +114,11 @@ class GuestDesk:
 
     # -- changing -------------------------------------------------------------------------------------------------
 
-    def create(self, request: CreateGuest, ledger: Ledger) -> GuestInfo:
-        """Define a guest, make its missing disks, and start it if asked. What fails leaves nothing behind."""
+    def create(self, request: CreateGuest, ledger: Ledger, grant: Grant) -> GuestInfo:
+        """Define a guest, make its missing disks, and start it if asked. What fails leaves nothing behind.
+
+        `grant` is called with the definition before a start, and raises what speaks against it.
+        """
         spec, platform = request.spec, self._host.platform()
         made: list[str] = []
         if spec.xml:
@@ -130,6 +136,8 @@ class GuestDesk:
         try:
             if not spec.xml:
                 self._make_files(spec, (platform.machines.qemu_uid, platform.machines.qemu_gid), made)
+            if request.start:
+                grant(xml)
             return self._define(xml, spec.name, request.start, ledger)
         except BaseException:
             disks.unmake(made)
@@ -165,12 +173,13 @@ class GuestDesk:
 
         return self._connection.use(define, name)
 
-    def start(self, name: str, ledger: Ledger) -> GuestInfo:
-        """Start a guest that is shut off; raises GuestRunning if it is not."""
+    def start(self, name: str, ledger: Ledger, grant: Grant) -> GuestInfo:
+        """Start a guest that is shut off; raises GuestRunning if it is not. `grant`: as in `create`."""
 
         def start(domain: Any) -> GuestInfo:
             if domain.isActive():
                 raise GuestRunning(guest=name)
+            grant(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE))
             domain.create()
             return self._info(domain, ledger)
 

@@ -58,7 +58,7 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuestInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One guest on one node. `state`: running, paused, shut-off, crashed, incoming."""
+    """One guest on one node. `state`: running, paused, shut-off, crashed, incoming. `note`: why it must not run."""
 
     name: str
     uuid: str
@@ -71,6 +71,7 @@ class GuestInfo(msgspec.Struct, frozen=True, kw_only=True):
     cpu_model: str = ""
     disks: list[DiskSpec] = []
     job: str = ""
+    note: str = ""
 
 
 class Guests(msgspec.Struct, frozen=True, kw_only=True):

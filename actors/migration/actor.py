@@ -7,6 +7,7 @@ from actors.calls.messages import Caller, Empty
 from actors.calls.protocol import Calls
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
+from actors.control.client import StateClient
 from actors.encoding.messages import CodecStats, StoreState
 from actors.errors import BadRequest, JobUnknown, NodeUnknown, Refused
 from actors.flags.file import Switches
@@ -38,6 +39,7 @@ from actors.migration.messages import (
     TargetJob,
     Welcome,
 )
+from actors.migration.owners import Owners, States
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import TARGET_READ_S, Receiver
 from actors.migration.remotes import Remotes, TransportOf
@@ -54,9 +56,10 @@ class MigrationManager(Service):
     Args:
         config: of the node.
         calls: the way to other actors; the node's `Directory` unless a test brings its own.
+        states: the agreed control state; its members unless a test brings its own.
     """
 
-    def __init__(self, config: Config, calls: Calls | None = None) -> None:
+    def __init__(self, config: Config, calls: Calls | None = None, states: States | None = None) -> None:
         calls = calls or Directory(config.node.name, config.topology)
         self._remotes = Remotes(calls, config.migration.call_s)
         self._survey = Survey(self._remotes)
@@ -64,7 +67,8 @@ class MigrationManager(Service):
         preflight = Preflight(
             self._remotes, self._survey, self._receiver, Switches(config.node.name, config.node.state_dir)
         )
-        self._desk = Desk(config, self._remotes, preflight, self._receiver)
+        owners = Owners(states or StateClient(Directory(config.node.name, config.topology), config), config.node.name)
+        self._desk = Desk(config, self._remotes, preflight, self._receiver, owners)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._sampler = Sampler(self._remotes, self._survey)
         self._sampling: asyncio.Task[None] | None = None

@@ -16,6 +16,7 @@ from actors.migration.events import Event, Restarted, Started
 from actors.migration.executor import Runner, refuse_past_no_return
 from actors.migration.journal import JOURNAL_FILE, Journal
 from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, PauseChange, Progress
+from actors.migration.owners import Owners
 from actors.migration.pause import expected_fixed_ms
 from actors.migration.preflight import Cleared, Preflight
 from actors.migration.receiver import Receiver
@@ -40,9 +41,12 @@ class Desk:
         remotes: the actors.
         preflight: clears each request.
         receiver: reaches the target's half of a move.
+        owners: agrees on moves with the control state.
     """
 
-    def __init__(self, config: Config, remotes: Remotes, preflight: Preflight, receiver: Receiver) -> None:
+    def __init__(
+        self, config: Config, remotes: Remotes, preflight: Preflight, receiver: Receiver, owners: Owners
+    ) -> None:
         limits = config.migration
         self._deadlines = Deadlines(
             begin_s=limits.begin_s,
@@ -57,6 +61,7 @@ class Desk:
         self._remotes = remotes
         self._preflight = preflight
         self._receiver = receiver
+        self._owners = owners
         self._journal = Journal(Path(config.node.state_dir) / JOURNAL_FILE)
         self._runners: dict[str, Runner] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -230,7 +235,7 @@ class Desk:
     # -- running ------------------------------------------------------------------------------------------------
 
     def _run(self, job: Job, plan: Plan | None, first: Callable[[float], Event]) -> Runner:
-        saga = Saga(self._remotes, plan, self._receiver.of(job.target))
+        saga = Saga(self._remotes, plan, self._receiver.of(job.target), self._owners)
         runner = Runner(job, saga, self._journal, self._deadlines, self._forecast, self._tell)
         self._runners[job.id] = runner
         task = asyncio.create_task(self._keep(runner, first(time.time())), name=job.id)

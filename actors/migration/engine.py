@@ -45,7 +45,9 @@ POLL_S = 0.5
 SWITCHOVER_POLL_S = 0.1
 RETRY_S = 1.0
 DEBT_RETRY_S = 10.0
-BOTH = frozenset(Side)
+_UNDO = (Step.UNDO_SOURCE, Step.UNDO_TARGET, Step.UNDO_STATE)
+_FINISH = (Step.FINISH_STATE, Step.FINISH_TARGET, Step.FINISH_SOURCE)
+ALL = frozenset(Side)
 
 
 def handle(job: Job, event: Event, deadlines: Deadlines) -> tuple[Job, list[Instruction]]:
@@ -85,7 +87,7 @@ class _Turn:
     # -- events -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._set(owed=self.job.owed | {Side.SOURCE})
+        self._set(owed=self.job.owed | {Side.SOURCE, Side.STATE})
         self._enter(State.BEGIN)
         self._do(Step.FREEZE)
 
@@ -143,7 +145,7 @@ class _Turn:
             return
         match self.job.state, step:
             case State.BEGIN, Step.FREEZE:
-                self._set(owed=BOTH)
+                self._set(owed=ALL)
                 self._enter(State.PREPARE)
                 self._do(Step.RECEIVE)
             case State.PREPARE, Step.RECEIVE:
@@ -241,7 +243,8 @@ class _Turn:
         self._confirm()
 
     def _confirm(self) -> None:
-        for step in (Step.FINISH_TARGET, Step.FINISH_SOURCE):
+        # The point of no return is agreed on before anything that could not be taken back is done about it.
+        for step in _FINISH:
             if SIDE_OF[step] in self.job.owed:
                 self._do(step)
         if not self.job.owed:
@@ -312,7 +315,7 @@ class _Turn:
         self._finish(event)
 
     def _clean_up(self) -> None:
-        for step in (Step.UNDO_SOURCE, Step.UNDO_TARGET):
+        for step in _UNDO:
             if SIDE_OF[step] in self.job.owed:
                 self._do(step)
         if not self.job.owed:
@@ -335,6 +338,11 @@ class _Turn:
         if self.job.state is State.ROLLING_BACK and self.job.ruling is Ruling.OPEN:
             # Whatever was about to be undone, look again before it is tried again (V11).
             self._read(RETRY_S)
+        elif self.job.owed == {Side.STATE} and self.job.state is State.ROLLING_BACK:
+            # What is left is to tell the control state: no reason to have the guest's owner wait.
+            self._end_rolled_back()
+        elif self.job.owed == {Side.STATE} and self.job.state is State.CONFIRM and self.job.source_gone:
+            self._end(State.COMPLETED)
         elif SIDE_OF[step] in self.job.owed:
             self._do(step, after_s=DEBT_RETRY_S if self.job.ended else RETRY_S)
 
@@ -348,8 +356,7 @@ class _Turn:
 
     def _pay_debts(self, after_s: float) -> None:
         completed = self.job.state is State.COMPLETED
-        steps = (Step.FINISH_SOURCE, Step.FINISH_TARGET) if completed else (Step.UNDO_SOURCE, Step.UNDO_TARGET)
-        for step in steps:
+        for step in _FINISH if completed else _UNDO:
             if SIDE_OF[step] in self.job.owed:
                 self._do(step, after_s=after_s)
 

@@ -21,6 +21,7 @@ from actors.hypervisor.messages import (
 )
 from actors.migration.events import Do, Reading
 from actors.migration.messages import EndTarget, Receive, TargetJob
+from actors.migration.owners import Owners
 from actors.migration.paths import departed
 from actors.migration.receiver import Target, disks_of
 from actors.migration.remotes import Remotes, all_of
@@ -59,10 +60,12 @@ class Saga:
         remotes: the actors.
         plan: None for a job found in the journal: it is past the steps that need one, or rolled back.
         target: the site of the target node.
+        owners: the control state.
     """
 
-    def __init__(self, remotes: Remotes, plan: Plan | None, target: Target) -> None:
+    def __init__(self, remotes: Remotes, plan: Plan | None, target: Target, owners: Owners) -> None:
         self._remotes = remotes
+        self._owners = owners
         self._plan = plan
         self._target = target
         self._here: JobPaths | None = None
@@ -77,13 +80,16 @@ class Saga:
             case Step.FREEZE:
                 request = PrepareOutgoing(job=job.id, guest=job.guest, target=job.target)
                 self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
+                await self._owners.begin(job)
             case Step.RECEIVE:
                 guest = self._planned().guest
                 receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest, path=job.path)
+                await self._owners.prepare(job)
                 await self._target.receive(receive)
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
+                await self._owners.perform(job)
                 await self._remotes.agent(job.source).start_move(self._start(job))
             case Step.ABORT:
                 await self._remotes.agent(job.source).abort_move(MoveJob(job=job.id, guest=job.guest))
@@ -97,6 +103,10 @@ class Saga:
                     await self._remove_remains(job)
             case Step.FINISH_TARGET:
                 await self._end_target(job, roll_back=False)
+            case Step.UNDO_STATE:
+                await self._owners.stayed(job)
+            case Step.FINISH_STATE:
+                await self._owners.arrived(job)
 
     async def steer(self, job: Job, forecast: Forecast | None) -> None:
         """Have the source aim at the job's pause with this forecast; what does not arrive is told again later."""

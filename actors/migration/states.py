@@ -33,10 +33,11 @@ PAUSE_OPEN = frozenset({State.BEGIN, State.PREPARE, State.PERFORM})
 
 
 class Side(StrEnum):
-    """The two nodes of a move."""
+    """Where a move leaves traces: at its two nodes, and in the agreed control state."""
 
     SOURCE = "source"
     TARGET = "target"
+    STATE = "state"
 
 
 class Step(StrEnum):
@@ -51,6 +52,8 @@ class Step(StrEnum):
     UNDO_TARGET = "undo-target"
     FINISH_SOURCE = "finish-source"
     FINISH_TARGET = "finish-target"
+    UNDO_STATE = "undo-state"
+    FINISH_STATE = "finish-state"
 
 
 SIDE_OF: dict[Step, Side] = {
@@ -58,11 +61,13 @@ SIDE_OF: dict[Step, Side] = {
     Step.UNDO_TARGET: Side.TARGET,
     Step.FINISH_SOURCE: Side.SOURCE,
     Step.FINISH_TARGET: Side.TARGET,
+    Step.UNDO_STATE: Side.STATE,
+    Step.FINISH_STATE: Side.STATE,
 }
 
 
-_UNDOING = frozenset({Step.UNDO_SOURCE, Step.UNDO_TARGET})
-_FINISHING = frozenset({Step.FINISH_SOURCE, Step.FINISH_TARGET})
+_UNDOING = frozenset({Step.UNDO_SOURCE, Step.UNDO_TARGET, Step.UNDO_STATE})
+_FINISHING = frozenset({Step.FINISH_SOURCE, Step.FINISH_TARGET, Step.FINISH_STATE})
 # The steps that are ever instructed in each state.
 STEPS_IN: dict[State, frozenset[Step]] = {
     State.BEGIN: frozenset({Step.FREEZE}),

@@ -15,8 +15,9 @@ def view(job: Job, progress: Progress) -> JobView:
     if job.state is State.CANCELLED:
         message = "Cancelled by request; the guest stayed where it was."
     if job.ended and job.owed:
-        nodes = [job.source if side is Side.SOURCE else job.target for side in sorted(job.owed)]
-        message = f"{message} Cleaning up at {', '.join(nodes)} goes on.".lstrip()
+        where = {Side.SOURCE: job.source, Side.TARGET: job.target, Side.STATE: "the control state"}
+        places = ", ".join(where[side] for side in sorted(job.owed))
+        message = f"{message} Cleaning up at {places} goes on.".lstrip()
     return JobView(
         id=job.id,
         guest=job.guest,

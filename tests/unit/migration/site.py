@@ -9,6 +9,7 @@ from actors.calls.messages import Address, Caller, Empty, Reply
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config, Topology
 from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder, StoreChange, StoreState
+from actors.control.commands import DefineGuest, StartGuest
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import (
     ActorDown,
@@ -56,6 +57,7 @@ from actors.transport.messages import (
     ServiceQuery,
     Tag,
 )
+from tests.kits.agreed import Agreed
 
 TOPOLOGY = {
     "sites": [
@@ -63,6 +65,24 @@ TOPOLOGY = {
         {"name": "right", "nodes": [{"name": "b1", "address": "10.0.1.1"}]},
     ]
 }
+
+
+class Adopting(Agreed):
+    """The control state, in which every guest is known that an agent has; its agents would have told of them."""
+
+    def __init__(self, agents: dict[str, "FakeAgent"]) -> None:
+        super().__init__("a1", "a2", "b1")
+        self._agents = agents
+        for node in ("a1", "a2", "b1"):
+            self.lease_for(node)
+
+    async def guest(self, name, *, deadline_s=15.0):
+        if name not in self.state.guests:
+            for node, agent in self._agents.items():
+                if name in agent.guests_here:
+                    self.must(DefineGuest(guest=name, definition="<domain/>"), f"node:{node}")
+                    self.must(StartGuest(guest=name, node=node, epoch=0), f"node:{node}")
+        return await super().guest(name, deadline_s=deadline_s)
 
 
 class World:
@@ -75,6 +95,7 @@ class World:
         self.hang: set[tuple[str, str]] = set()
         self.log: list[tuple[str, str, str]] = []
         self.agents: dict[str, FakeAgent] = {}
+        self.states = Adopting(self.agents)
 
     def methods(self, service: str, node: str) -> list[str]:
         return [method for where, at, method in self.log if (where, at) == (service, node)]
@@ -450,7 +471,7 @@ class TwoSites:
 
     def start_manager(self, lead: str) -> None:
         calls = Calls(lead, self.world)
-        self.world.services["manager", lead] = MigrationManager(config(lead, self._state_dir), calls)
+        self.world.services["manager", lead] = MigrationManager(config(lead, self._state_dir), calls, self.world.states)
 
     def agent(self, node: str) -> FakeAgent:
         return self.world.agents[node]

@@ -87,6 +87,8 @@ class Manager:
             Step.UNDO_TARGET: world.undo_target,
             Step.FINISH_SOURCE: world.finish_source,
             Step.FINISH_TARGET: world.finish_target,
+            Step.UNDO_STATE: lambda: world.agree("source"),
+            Step.FINISH_STATE: lambda: world.agree("target"),
         }[do.step]()
 
     def advance(self, answer: str = "done") -> None:
@@ -225,6 +227,12 @@ class Moves(RuleBasedStateMachine):
             assert world.source.guest == "running" or world.guest_ended
 
     @invariant()
+    def v3_what_was_agreed_is_the_verdict(self):
+        job = self.manager.job
+        if job.settled:
+            assert self.world.agreed == ("target" if job.state is State.COMPLETED else "source")
+
+    @invariant()
     def v8_nothing_is_left_when_nothing_is_owed(self):
         if self.manager.job.settled:
             assert not self.world.source.prepared
@@ -246,6 +254,7 @@ class Moves(RuleBasedStateMachine):
                 world.libvirt_fails(target_cleaned=True)
         assert manager.job.settled, f"stuck in {manager.job.state}: {manager.job.note}"
         self.v4_the_verdict_is_true_on_both_sides()
+        self.v3_what_was_agreed_is_the_verdict()
         self.v8_nothing_is_left_when_nothing_is_owed()
         if manager.job.state is State.CANCELLED:
             assert manager.job.cancel_asked

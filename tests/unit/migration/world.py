@@ -45,6 +45,7 @@ class World:
         self.guest_ended = False
         self.finish_in_flight = False
         self.clock = 100.0
+        self.agreed = ""
 
     # -- what the agents do -------------------------------------------------------------------------------------
 
@@ -83,6 +84,12 @@ class World:
 
     def finish_target(self) -> None:
         self._close(self.target)
+
+    def agree(self, owner: str) -> None:
+        """The control state learns who has the guest for good: once, and only what is true (V3)."""
+        assert self.agreed in {"", owner}, f"{owner} was agreed on after {self.agreed}"
+        assert self.target_executed == (owner == "target"), f"{owner} does not have it"
+        self.agreed = owner
 
     # -- what libvirt and the guest do --------------------------------------------------------------------------
 

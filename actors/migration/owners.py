@@ -1,0 +1,126 @@
+"""What a move has agreed on by the control state: its beginning, its start, the point of no return, its end.
+
+Every call may be repeated. A guest whose name the control state can't know is moved without asking it.
+"""
+
+from typing import Protocol
+
+import structlog
+
+from actors.control.commands import AdvanceMove, AnyCommand, BeginMove, CommitMove, EndMove
+from actors.control.decision import Refusal
+from actors.control.messages import Outcome
+from actors.control.model import Guest
+from actors.errors import StateRefused
+from actors.hypervisor.engine.tenure import governed
+from actors.migration.states import Job, Ruling, State
+
+log = structlog.get_logger()
+# One step of a move waits for each, so that a majority that is lost shows soon; a step is tried again.
+ASK_S = 6.0
+# The control state has forgotten the move, or never had it: there is nothing to say.
+_NO_MOVE = frozenset({Refusal.UNKNOWN})
+
+
+class States(Protocol):
+    """What a move asks of the control state; `StateClient` has it."""
+
+    async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = ...) -> Outcome:
+        """Have a command agreed on."""
+        ...
+
+    async def guest(self, name: str, *, deadline_s: float = ...) -> Guest:
+        """A guest's record."""
+        ...
+
+
+class Owners:
+    """The moves that one manager leads.
+
+    Args:
+        states: the control state.
+        node: the manager's.
+    """
+
+    def __init__(self, states: States, node: str) -> None:
+        self._states = states
+        self._by = f"node:{node}"
+
+    async def begin(self, job: Job) -> None:
+        """Reserve the guest for the move; from here on its source's agent leaves it to the move.
+
+        Raises:
+            StateRefused: it does not run at the source, or is to go to a node that may take none.
+            NoMajority: nobody can say.
+            GuestUnknown: its agent has not told of it yet.
+        """
+        if not governed(job.guest):
+            return
+        record = await self._states.guest(job.guest, deadline_s=ASK_S)
+        if record.job == job.id:
+            return
+        if record.job:
+            await self._end_orphan(record.job)
+        if record.node != job.source:
+            detail = f"{record.node or 'nobody'} owns {job.guest}, not {job.source}"
+            raise StateRefused(refusal=Refusal.STALE, detail=detail)
+        await self._ask(BeginMove(job=job.id, guest=job.guest, target=job.target, epoch=record.epoch))
+
+    async def prepare(self, job: Job) -> None:
+        """The target gets ready."""
+        if governed(job.guest):
+            await self._ask(AdvanceMove(job=job.id, state=State.PREPARE))
+
+    async def perform(self, job: Job) -> None:
+        """Agreed on before libvirt is told to begin: from here on either side may execute the guest."""
+        if governed(job.guest):
+            await self._ask(AdvanceMove(job=job.id, state=State.PERFORM))
+
+    async def arrived(self, job: Job) -> None:
+        """The point of no return: the target has executed the guest, and owns it."""
+        if not governed(job.guest):
+            return
+        commands = (
+            CommitMove(job=job.id),
+            AdvanceMove(job=job.id, state=State.CONFIRM),
+            EndMove(job=job.id, state=State.COMPLETED),
+        )
+        await self._end(job, commands)
+
+    async def stayed(self, job: Job) -> None:
+        """The move is undone: the source keeps the guest, or it has ended by itself."""
+        if not governed(job.guest):
+            return
+        over = State.CANCELLED if job.cancel_asked and not job.error else State.FAILED
+        commands = (
+            AdvanceMove(job=job.id, state=State.ROLLING_BACK, error=job.error),
+            EndMove(job=job.id, state=over, ruling=job.ruling, error=job.error),
+        )
+        await self._end(job, commands)
+
+    async def _end(self, job: Job, commands: tuple[AnyCommand, ...]) -> None:
+        try:
+            for command in commands:
+                await self._ask(command)
+        except StateRefused as no:
+            if no.refusal == Refusal.NOT_THEN or no.refusal in _NO_MOVE:
+                # It has ended: by an earlier try, or by a failover that nothing can be done about here.
+                log.info("the control state has no such move any more", job=job.id, reason=str(no))
+            elif no.refusal == Refusal.PAST_NO_RETURN:
+                log.error("the control state says that the target has the guest", job=job.id, reason=str(no))
+            else:
+                raise
+
+    async def _end_orphan(self, job: str) -> None:
+        """End a move that nobody drives: its manager gave up before it knew that it had begun.
+
+        Only one that was not started can be; the desk leads no other move of this guest now.
+        """
+        try:
+            await self._ask(AdvanceMove(job=job, state=State.ROLLING_BACK))
+            await self._ask(EndMove(job=job, state=State.FAILED, ruling=Ruling.OPEN))
+        except StateRefused as no:
+            log.warning("another move has the guest", job=job, reason=str(no))
+
+    async def _ask(self, command: AnyCommand) -> None:
+        await self._states.submit(command, by=self._by, deadline_s=ASK_S)
