@@ -143,7 +143,10 @@ class DiskView(View):
 
 
 class GuestView(View):
-    """One guest. `state`: running, paused, shut-off, crashed, incoming. `job`: the migration under way, or empty."""
+    """One guest. `state`: running, paused, shut-off, crashed, incoming. `job`: the migration under way, or empty.
+
+    `note`: why it must not run there, or empty.
+    """
 
     name: str
     uuid: str
@@ -156,6 +159,7 @@ class GuestView(View):
     cpu_model: str = ""
     disks: list[DiskView] = []
     job: str = ""
+    note: str = ""
 
 
 class GuestList(View):

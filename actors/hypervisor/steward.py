@@ -206,6 +206,7 @@ class Steward:
                     log.info("resuming what was paused when the lease ran out", guest=seen.name, epoch=stands.epoch)
                     await self._host.resume(seen.name)
                 case Deed.WITHHOLD:
+                    assert record is not None, "who owns it is known"
                     why = reason(record, seen, self._node)
                     if self.withheld.get(seen.name) != why:
                         log.error("a guest here must not run", guest=seen.name, reason=why)

@@ -85,6 +85,9 @@ def list_guests(context: typer.Context, json: Json = False) -> None:
         note(f"these do not answer, and may have more: {', '.join(found.silent)}")
     rows = [[g.name, g.state, g.node, g.site, f"{g.memory_mib} MiB", str(g.vcpus), g.job] for g in found.guests]
     table(["guest", "state", "node", "site", "memory", "vcpus", "migration"], rows, "There are no guests.")
+    for guest in found.guests:
+        if guest.note:
+            note(f"  {guest.name} on {guest.node} must not run: {guest.note}")
 
 
 @app.command()
@@ -104,7 +107,7 @@ def show(context: typer.Context, name: GuestName, json: Json = False) -> None:
             ("name", guest.name), ("state", guest.state), ("node", f"{guest.node} ({guest.site})"),
             ("memory", f"{guest.memory_mib} MiB"), ("vcpus", str(guest.vcpus)), ("cpu", guest.cpu_model),
             ("machine", guest.machine), ("uuid", guest.uuid), *(("disk", disk) for disk in disks),
-            ("migration", guest.job),
+            ("migration", guest.job), ("must not run", guest.note),
         ]
     )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Runs a node agent as a process of its own inside a lab node, without Ray, and calls it from outside.
 
+Its control state is its own and forgotten when it ends, so that an agent can be tried without any member.
+
 Requests and replies cross the process's stdin and stdout as msgpack, each after its length in four bytes.
 """
 
@@ -18,6 +20,7 @@ from actors.errors import error_from
 from actors.hypervisor.actor import NodeAgent
 from actors.lab.lab import Lab
 from actors.log import set_up
+from tests.kits.agreed import Agreed
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 _ROOT = Path(__file__).parents[2]
@@ -68,7 +71,7 @@ async def serve() -> None:
     """Answer what comes on stdin until it ends."""
     config = load(_CONFIG, {})
     set_up(config.log)  # on stderr, which shows in the failing test's output
-    agent = NodeAgent(config)
+    agent = NodeAgent(config, states=Agreed(config.node.name))
     out = sys.stdout.buffer
     while head := await asyncio.to_thread(sys.stdin.buffer.read, 4):
         raw = await asyncio.to_thread(sys.stdin.buffer.read, struct.unpack(">I", head)[0])

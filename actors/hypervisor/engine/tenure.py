@@ -62,16 +62,17 @@ def deed(here: Here, record: Guest | None, standing: Standing, node: str) -> Dee
         if not here.epoch:
             return Deed.WRITE_DOWN
         return Deed.RESUME if here.kept and here.state == "paused" else Deed.NOTHING
-    unowned = record is None or (record.run is Run.STOPPED and record.node in ("", node))
-    # Under an epoch that it had it may not go on: who stopped it has counted on that.
-    if unowned and not here.epoch:
+    if record is None:
+        return Deed.CLAIM
+    # Under an epoch that it had it may not go on: who said that it has stopped has counted on that.
+    if record.run is Run.STOPPED and record.node in ("", node) and not here.epoch:
         return Deed.CLAIM
     return Deed.WITHHOLD
 
 
-def reason(record: Guest | None, here: Here, node: str) -> str:
+def reason(record: Guest, here: Here, node: str) -> str:
     """Why a guest is withheld, in words."""
-    if record is None or record.run is Run.STOPPED:
+    if record.run is Run.STOPPED:
         return "it was stopped, and what is here is of before: stop it here, then start it anew"
     if record.node != node:
         return f"{record.node} owns it since epoch {record.epoch}: what is here is an earlier owner's, stop it"
