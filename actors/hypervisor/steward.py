@@ -22,6 +22,7 @@ from actors.keeper.files import read_note
 log = structlog.get_logger()
 # A guest's start makes three or four such calls, and who asked for it waits.
 _ASK_S = 4.0
+_LEASE_S, _LOOK_S = 4.0, 0.1
 
 
 class Host(Protocol):
@@ -104,8 +105,7 @@ class Steward:
         """
         if not governed(guest):
             return
-        if not self._lease.may_run():
-            raise Conflict(detail=f"{self._node} holds no lease now, so it may start no guest: see `novacron cluster`")
+        await self._lease_held()
         record = await self._defined(guest, definition)
         if record.run is Run.RUNNING and (record.node != self._node or record.job):
             holder = f"move {record.job} has it" if record.job else f"{record.node} owns it"
@@ -121,7 +121,7 @@ class Steward:
         if not governed(guest):
             return
         if not self._lease.may_run():
-            raise Conflict(detail=f"{self._node} holds no lease now, so its guests stay paused: see `novacron cluster`")
+            raise Conflict(detail=f"{self._node} holds no lease now, so its guests stay paused: see `novacron members`")
         if self._cleared.get(guest) == self._lease.number:
             # Read under this lease, which nobody takes over before it has ended.
             return
@@ -150,6 +150,18 @@ class Steward:
                 await self._states.submit(remove, by=self._by, deadline_s=_ASK_S)
         except NovaCronError as error:
             log.debug("a deleted guest is still known", guest=guest, error=str(error))
+
+    async def _lease_held(self) -> None:
+        """A node that has just come up has no lease for a moment."""
+        try:
+            async with asyncio.timeout(_LEASE_S):
+                while not self._lease.may_run():
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError as error:
+            raise Conflict(
+                detail=f"{self._node} holds no lease, so it may start no guest: see `novacron members` and"
+                " `novacron nodes`"
+            ) from error
 
     # -- what is found -----------------------------------------------------------------------------------------------
 
