@@ -20,6 +20,7 @@ from actors.control.commands import (
 from actors.control.model import Run
 from actors.control.ownership import risk_of
 from actors.errors import Conflict, NoMajority
+from actors.hypervisor import steward
 from actors.hypervisor.epochs import Epochs
 from actors.hypervisor.messages import GuestInfo
 from actors.hypervisor.steward import Steward
@@ -142,7 +143,8 @@ async def test_a_start_that_came_to_nothing_is_taken_back(node: Node) -> None:
     assert node.record("g").run is Run.RUNNING
 
 
-async def test_nothing_starts_without_a_majority_or_a_lease(node: Node) -> None:
+async def test_nothing_starts_without_a_majority_or_a_lease(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steward, "_LEASE_LOOKS", 2)
     node.states.away = True
     with pytest.raises(NoMajority):
         await node.steward.grant("g", XML)
