@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from actors.calls.messages import Empty
-from actors.control.commands import SetFlag
-from actors.control.messages import ClusterView
+from actors.control.commands import Override, SetFlag
+from actors.control.messages import ClusterView, Outcome
 from actors.encoding.messages import StoreState
 from actors.errors import Unreachable
 from actors.flags.file import read_flags
@@ -44,6 +44,8 @@ _Response = TypeVar("_Response", bound=msgspec.Struct)
 CALL_S = 15.0
 CLUSTER_S = 5.0
 FLAGS_S = 5.0
+# Whoever has the API's token.
+OPERATOR = "operator:api"
 # Defining a guest may make disk images and wait for libvirt.
 CREATE_S = 90.0
 
@@ -72,6 +74,7 @@ class Backend(Protocol):
     async def cluster(self) -> ClusterView: ...
     async def flags(self) -> KnownFlags: ...
     async def set_flag(self, command: SetFlag) -> None: ...
+    async def decree(self, request: Override) -> Outcome: ...
 
 
 class SiteBackend:
@@ -173,7 +176,11 @@ class SiteBackend:
 
     async def set_flag(self, command: SetFlag) -> None:
         """Have a flag agreed on."""
-        await self._state.submit(command, by="operator:api", deadline_s=CALL_S)
+        await self._state.submit(command, by=OPERATOR, deadline_s=CALL_S)
+
+    async def decree(self, request: Override) -> Outcome:
+        """Have it agreed on that nodes run nothing, at an operator's word."""
+        return await self._state.submit(request, by=OPERATOR, deadline_s=CALL_S)
 
     async def _call(
         self,

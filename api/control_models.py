@@ -1,8 +1,11 @@
 """The JSON shapes of the agreed control state."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from api.models import View
+from actors.config.schema import Name
+from api.models import Request, View
 
 
 class MemberView(View):
@@ -34,3 +37,20 @@ class ClusterStateView(View):
     lineage: int = Field(description="how often an operator went on without the majority")
     snapshot: int = Field(description="index up to which a snapshot stands for the log")
     members: list[MemberView]
+
+
+class Decree(Request):
+    """An operator's word that nodes run nothing."""
+
+    nodes: Annotated[list[Name], Field(min_length=1, max_length=64)]
+    risk: str = Field(
+        "", max_length=8192, description="what the refusal without it says, word by word; empty: be told it"
+    )
+    reason: str = Field(min_length=1, max_length=1024, description="kept in the audit trail")
+
+
+class DecreeView(View):
+    """A decree that is in force; both sentences stand in the audit trail."""
+
+    index: int = Field(description="of the entry that holds it")
+    detail: str

@@ -121,7 +121,7 @@ class Steward:
         if not governed(guest):
             return
         if not self._lease.may_run():
-            raise Conflict(detail=f"{self._node} holds no lease now, so its guests stay paused: see `novacron members`")
+            raise Conflict(detail=f"{self._node} holds no lease now, so its guests stay paused: see `novacron cluster`")
         if self._cleared.get(guest) == self._lease.number:
             # Read under this lease, which nobody takes over before it has ended.
             return
@@ -158,7 +158,7 @@ class Steward:
                 return
             await asyncio.sleep(_LOOK_S)
         raise Conflict(
-            detail=f"{self._node} holds no lease, so it may start no guest: see `novacron members` and `novacron nodes`"
+            detail=f"{self._node} holds no lease, so it may start no guest: see `novacron cluster` and `novacron nodes`"
         )
 
     # -- what is found -----------------------------------------------------------------------------------------------

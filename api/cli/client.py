@@ -10,7 +10,7 @@ import msgspec
 import stamina
 
 from actors.boot.status import BootStatus
-from actors.control.messages import ClusterView
+from actors.control.messages import ClusterView, Outcome
 from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.flags.messages import ShownFlag, ShownFlags
@@ -80,6 +80,11 @@ class Client:
     def cluster(self) -> ClusterView:
         """How the members of the control state stand."""
         return self._ask("GET", "/v1/cluster", ClusterView)
+
+    def override(self, nodes: list[str], risk: str, reason: str) -> Outcome:
+        """Decree that nodes run nothing; refused with what it risks unless `risk` says just that."""
+        body = {"nodes": nodes, "risk": risk, "reason": reason}
+        return self._ask("POST", "/v1/cluster/override", Outcome, json=body)
 
     def guests(self) -> Guests:
         """The guests of every site that answers."""

@@ -1,9 +1,14 @@
 """``novacron nodes``, ``cluster`` and ``status``."""
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from api.cli.context import Json, client
 from api.cli.output import as_json, note, say, seconds, table
+
+if TYPE_CHECKING:
+    from api.cli.client import Client
 
 
 def nodes(context: typer.Context, json: Json = False) -> None:
@@ -48,6 +53,35 @@ def members(context: typer.Context, json: Json = False) -> None:
         table(["number", "node", "site", "role", "state", "lag", "silent for"], rows, "There are no members.")
     if not view.leader:
         raise typer.Exit(6)
+
+
+def override(
+    context: typer.Context,
+    nodes: Annotated[list[str], typer.Argument(help="Nodes that run nothing any more.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why you know; kept in the audit trail.")],
+    risk: Annotated[str, typer.Option("--risk", help="What it risks, word by word; asked for when left out.")] = "",
+) -> None:
+    """Decree that nodes run nothing, so that their guests may be started elsewhere. You must be sure of it."""
+    with client(context) as api:
+        if not risk:
+            sentence = _risk_of(api, nodes, reason)
+            say(sentence)
+            risk = typer.prompt("Type this sentence to go on")
+        done = api.override(nodes, risk, reason)
+    say(f"Decreed in entry {done.index}. {done.detail}")
+
+
+def _risk_of(api: "Client", nodes: list[str], reason: str) -> str:
+    from actors.control.decision import Refusal
+    from actors.errors import StateRefused
+
+    try:
+        api.override(nodes, "", reason)
+    except StateRefused as no:
+        if no.refusal == Refusal.RISK_CHANGED:
+            return str(no.fields["detail"])
+        raise
+    raise AssertionError("no decree is accepted without its risk")
 
 
 def status(context: typer.Context, json: Json = False) -> None:

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from actors.errors import NodeUnknown, Unreachable
+from actors.control.commands import Override
+from actors.errors import NodeUnknown, NoMajority, StateRefused, Unreachable
 from actors.migration.messages import NodeLinkHistory, Sites, SteerNodeLink
 from actors.migration.messages import SiteView as SiteStruct
 from actors.sync.messages import FactsQuery
 from actors.sync.records import LINK, LinkFact, LinkFacts, record_of
 from actors.transport.messages import HistoryQuery, SteerLink
-from api.control_models import ClusterStateView
+from api.control_models import ClusterStateView, Decree, DecreeView
 from api.fact_models import LinkFactList
 from api.link_events import as_sse
 from api.models import (
@@ -136,6 +137,19 @@ async def link_history(
 async def show_cluster(backend: BackendDep) -> ClusterStateView:
     """The members of the agreed control state: who leads, who lags; answered without a majority too."""
     return ClusterStateView.of(await backend.cluster())
+
+
+@router.post("/cluster/override", responses=documented(StateRefused, NoMajority))
+async def override(backend: BackendDep, body: Decree) -> DecreeView:
+    """Decree that nodes run nothing, so that their guests may be started elsewhere; if that is wrong, they run twice.
+
+    Refused (`state-refused`, refusal `risk-changed`) unless `risk` repeats what it risks now, which the refusal says.
+    """
+    # No state has this for its risk, so it asks for it.
+    risk = body.risk or "-"
+    order = Override(nodes=tuple(body.nodes), risk=risk, reason=body.reason)
+    outcome = await backend.decree(order)
+    return DecreeView(index=outcome.index, detail=outcome.detail)
 
 
 def _unreachable(sites: Sites) -> list[SiteStruct]:

@@ -8,8 +8,8 @@ import msgspec
 
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
-from actors.control.commands import SetFlag
-from actors.control.messages import ClusterView, MemberView
+from actors.control.commands import Override, SetFlag
+from actors.control.messages import ClusterView, MemberView, Outcome
 from actors.control.model import Flag
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.errors import (
@@ -23,6 +23,7 @@ from actors.errors import (
     NovaCronError,
     PastNoReturn,
     SameNode,
+    StateRefused,
     TooLate,
 )
 from actors.flags.messages import KnownFlags
@@ -55,6 +56,7 @@ from actors.sync.records import LinkFact
 from actors.transport.messages import LinkPeriod, LinkPeriods, LinkSample, LinkState
 
 TOKEN = "a-token-for-tests"
+RISK = "It is not proven that paris1 stopped running: web1. Each may then run twice and damage its disks."
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -158,6 +160,12 @@ class FakeBackend:
     async def cluster(self) -> ClusterView:
         self._seen()
         return self.control
+
+    async def decree(self, request: Override) -> Outcome:
+        self._seen(request)
+        if request.risk != RISK:
+            raise StateRefused(refusal="risk-changed", detail=RISK)
+        return Outcome(index=12, detail=f"{RISK} {request.reason}")
 
     async def guests(self) -> Guests:
         self._seen()

@@ -11,12 +11,13 @@ import typer
 from fastapi import FastAPI
 from typer.testing import CliRunner, Result
 
+from actors.control.commands import Override
 from actors.errors import ActorDown, LinkDown, NoRoom
 from actors.hypervisor.messages import DiskSpec
 from actors.migration.messages import CreateGuestAnywhere, MoveRequest, SiteView, SteerNodeLink
 from api.cli import migrate as migrate_module
 from api.cli.main import app as commands
-from tests.unit.api.fake import TOKEN, FakeBackend, boot, component
+from tests.unit.api.fake import RISK, TOKEN, FakeBackend, boot, component
 
 
 class Cli:
@@ -25,12 +26,12 @@ class Cli:
     def __init__(self, url: str, token: str = TOKEN) -> None:
         self._environment = {"NOVACRON_URL": url, "NOVACRON_TOKEN": token, "COLUMNS": "200"}
 
-    def __call__(self, *arguments: str) -> Result:
-        return CliRunner().invoke(commands, list(arguments), env=self._environment)
+    def __call__(self, *arguments: str, typed: str = "") -> Result:
+        return CliRunner().invoke(commands, list(arguments), input=typed, env=self._environment)
 
-    def ok(self, *arguments: str) -> str:
+    def ok(self, *arguments: str, typed: str = "") -> str:
         """Standard output of a command that must succeed."""
-        result = self(*arguments)
+        result = self(*arguments, typed=typed)
         assert result.exit_code == 0, (result.output, result.stderr, result.exception)
         return result.stdout
 
@@ -66,6 +67,16 @@ def test_cluster(cli: Cli, backend: FakeBackend) -> None:
     result = cli("cluster")
     assert result.exit_code == 6
     assert "nothing can be agreed on" in result.stdout
+
+
+def test_an_override_repeats_what_it_risks(cli: Cli, backend: FakeBackend) -> None:
+    shown = cli.ok("override", "paris1", "--reason", "it burnt down", typed=f"{RISK}\n")
+    assert RISK in shown
+    assert "entry 12" in shown
+    assert isinstance(backend.requests[-1], Override)
+    assert (backend.requests[-1].nodes, backend.requests[-1].reason) == (("paris1",), "it burnt down")
+    assert "Decreed" in cli.ok("override", "paris1", "--reason", "again", "--risk", RISK)
+    cli.refused(4, "override", "paris1", "--reason", "again", "--risk", "whatever")
 
 
 def test_links(cli: Cli) -> None:

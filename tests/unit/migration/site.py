@@ -8,8 +8,8 @@ import msgspec
 from actors.calls.messages import Address, Caller, Empty, Reply
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config, Topology
-from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.control.commands import DefineGuest, StartGuest
+from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import (
     ActorDown,
