@@ -221,7 +221,7 @@ class Steward:
                     if self.withheld.get(seen.name) != why:
                         log.error("a guest here must not run", guest=seen.name, reason=why)
                     self.withheld[seen.name] = why
-                    if seen.state == "running":
+                    if seen.state == "running" and seen.epoch:
                         await self._host.pause(seen.name)
                 case Deed.SAY_STOPPED:
                     assert record is not None, "who owns it is known"

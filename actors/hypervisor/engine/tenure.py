@@ -38,7 +38,8 @@ class Deed(StrEnum):
     """It is ours: write down under which epoch."""
     RESUME = "resume"
     WITHHOLD = "withhold"
-    """Never run it: pause it if it executes, and say why."""
+    """Never run it, and say why. What executes is paused if it was ours once; what never was came here by an
+    operator's own hand (a move by libvirt alone, say), and its owner's agent will tell that it has left."""
     SAY_STOPPED = "say-stopped"
     """It has stopped: tell the control state."""
 
@@ -65,7 +66,7 @@ def deed(here: Here, record: Guest | None, standing: Standing, node: str) -> Dee
     if record is None:
         return Deed.CLAIM
     # Under an epoch that it had it may not go on: who said that it has stopped has counted on that.
-    if record.run is Run.STOPPED and record.node in ("", node) and not here.epoch:
+    if record.run is Run.STOPPED and not here.epoch:
         return Deed.CLAIM
     return Deed.WITHHOLD
 

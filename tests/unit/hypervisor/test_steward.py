@@ -221,6 +221,20 @@ async def test_what_is_of_before_does_not_run_on_when_the_guest_comes_back_by_fa
     assert "stop it" in node.steward.withheld["g"]
 
 
+async def test_a_guest_that_libvirt_moved_by_itself_is_taken_in_when_its_owner_has_let_go(node: Node) -> None:
+    node.states.must(StartGuest(guest=_defined(node, "g"), node=OTHER, epoch=0), "operator:test")
+    epoch = node.record("g").epoch
+    node.host.states["g"] = "running"
+    await node.steward.settle(resume=True)
+    assert node.host.states["g"] == "running"
+    assert f"{OTHER} owns it" in node.steward.withheld["g"]
+    node.states.must(StopGuest(guest="g", epoch=epoch), f"node:{OTHER}")
+    await node.steward.settle(resume=True)
+    assert (node.record("g").node, node.record("g").run) == (NODE, Run.RUNNING)
+    await node.steward.settle(resume=True)
+    assert node.steward.withheld == {}
+
+
 async def test_a_guest_that_powers_off_is_told(node: Node) -> None:
     await node.start("g")
     await node.start("undefined")
