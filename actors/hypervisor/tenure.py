@@ -23,6 +23,8 @@ log = structlog.get_logger()
 # Leases that don't end by time are renewed as well: so a change of their terms reaches every holder.
 _SLOW_MS = 30_000.0
 _TURN_S = 0.5
+# Each try may leave an entry in everybody's log.
+_AGAIN_MS = 2_000.0
 _RENEW_DEADLINE_S = 4.0
 
 
@@ -90,7 +92,7 @@ class Tenure:
         self._holder = Holder()
         self._lease: Lease | None = None
         self._terms = Terms()
-        self._renew_at_ms = 0.0
+        self._renew_at_ms = self._acquire_at_ms = 0.0
         self._answered = 0
         self._begun = False
         self.trouble = "no lease was asked for yet"
@@ -118,8 +120,11 @@ class Tenure:
                 order = await asyncio.to_thread(read_order, self._state_dir)
                 self._answered = order.answered if order else 0
                 self._begun = True
-            if not self.number:
+            if not self.number and self._clock() >= self._acquire_at_ms:
+                self._acquire_at_ms = self._clock() + _AGAIN_MS
                 await self._acquire()
+            elif not self.number:
+                return
             elif self._clock() >= self._renew_at_ms:
                 await self._renew()
             trouble = ""
