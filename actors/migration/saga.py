@@ -84,8 +84,11 @@ class Saga:
             case Step.RECEIVE:
                 guest = self._planned().guest
                 receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest, path=job.path)
-                await self._owners.prepare(job)
-                await self._target.receive(receive)
+                agreed = asyncio.create_task(self._owners.prepare(job))
+                try:
+                    await self._target.receive(receive)
+                finally:
+                    await agreed
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
