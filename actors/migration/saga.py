@@ -82,13 +82,7 @@ class Saga:
                 self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
                 await self._owners.begin(job)
             case Step.RECEIVE:
-                guest = self._planned().guest
-                receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest, path=job.path)
-                agreed = asyncio.create_task(self._owners.prepare(job))
-                try:
-                    await self._target.receive(receive)
-                finally:
-                    await agreed
+                await self._receive(job)
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
@@ -135,6 +129,15 @@ class Saga:
             codec.cancel()
 
     # -- the way there --------------------------------------------------------------------------------------------
+
+    async def _receive(self, job: Job) -> None:
+        guest = self._planned().guest
+        receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest, path=job.path)
+        agreed = asyncio.create_task(self._owners.prepare(job))
+        try:
+            await self._target.receive(receive)
+        finally:
+            await agreed
 
     async def _wire(self, job: Job) -> None:
         plan, here = self._planned(), self._here
