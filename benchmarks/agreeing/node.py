@@ -42,7 +42,7 @@ class Node:
         self._writes: dict[int | bytes, tuple[int, Operation]] = {}
         self._reads: dict[bytes, Operation] = {}
         self._answers: list[tuple[int, Operation]] = []
-        self._images: dict[int, State] = {}
+        self._images: dict[tuple[int, bytes], State] = {}
         self._stable: Snapshot | None = None
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class Node:
         if snapshot is not None:
             if snapshot.digest != self.world.mode.digest(image):
                 return
-            self._images[snapshot.index] = image
+            self._images[snapshot.index, snapshot.digest] = image
         self.core.step(sender, message)
         self.pump()
 
@@ -125,7 +125,7 @@ class Node:
             self._send(ready.at_once)
             if ready.writes:
                 world.mode.unwritten(self, ready)
-                image = None if ready.snapshot is None else self._images[ready.snapshot.index]
+                image = None if ready.snapshot is None else self._images[ready.snapshot.index, ready.snapshot.digest]
                 self.disk.begin(ready, image, part_of(ready), begins(ready))
                 writes = 1 if begins(ready) is None else self.chance.choice((1, 20))  # A whole state may take long.
                 world.schedule.after(writes * world.plan.write_us(self.chance), self._written, self.life, ready)
@@ -137,8 +137,8 @@ class Node:
         at, snapshot = self.machine.applied, ready.snapshot
         if at != snapshot.index:
             raise Broken("a part begins where the one before ended", f"{self.me} begins {snapshot} after {at}")
-        self._images[at] = dict(self.machine.state)
         named = msgspec.structs.replace(snapshot, digest=self.world.mode.digest(self.machine.state))
+        self._images[at, named.digest] = dict(self.machine.state)
         return msgspec.structs.replace(ready, snapshot=named)
 
     def _written(self, life: int, ready: Ready[Any]) -> None:
@@ -152,8 +152,8 @@ class Node:
         if ready.snapshot is not None:
             self.world.note("restore", self.me, ready.snapshot.index)
             index = ready.snapshot.index
-            self.machine = Machine(self._images[index], index)
-            self._images = {at: image for at, image in self._images.items() if at > index}
+            self.machine = Machine(self._images[index, ready.snapshot.digest], index)
+            self._images = {at: image for at, image in self._images.items() if at[0] > index}
             self._answer()
         self._send(ready.after_persisting)
         for entry in ready.committed:
@@ -166,8 +166,9 @@ class Node:
                 self._answers.append((read.index, operation))
         self._answer()
         if ready.checkpoint:
-            self._images[ready.checkpoint] = dict(self.machine.state)
-            self.core.checkpointed(ready.checkpoint, self.world.mode.digest(self.machine.state))
+            digest = self.world.mode.digest(self.machine.state)
+            self._images[ready.checkpoint, digest] = dict(self.machine.state)
+            self.core.checkpointed(ready.checkpoint, digest)
         if ready.stable is not None:
             self._stable = ready.stable
         if isinstance(ready, ChainReady):
@@ -216,7 +217,7 @@ class Node:
         storage = self.disk.storage
         stable, self._stable = self._stable, None
         if stable is not None and stable.index > storage.snapshot().index:
-            self._write_snapshot(stable, self._images[stable.index])
+            self._write_snapshot(stable, self._images[stable.index, stable.digest])
             return
         if not self.world.mode.compacts(self.core):
             return

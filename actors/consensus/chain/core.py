@@ -17,7 +17,6 @@ from actors.consensus.ready import (
     Kind,
     Member,
     Membership,
-    Read,
     Ready,
     Refused,
     Send,
@@ -219,7 +218,6 @@ class Chain:
         if live:
             part.handed = max(part.handed, ready.snapshot.index if ready.snapshot else 0)
             part.handed = ready.committed[-1].index if ready.committed else part.handed
-        sealed = part.core.sealed
         return ChainReady(
             part=part.number,
             at_once=tag(ready.at_once),
@@ -228,7 +226,7 @@ class Chain:
             hard_state=ready.hard_state,
             after_persisting=tag(ready.after_persisting),
             committed=ready.committed if hands_out else (),
-            reads=tuple(Read(read.context, min(read.index, sealed or read.index)) for read in ready.reads),
+            reads=ready.reads if self._rules.serves(part.core.sealed) else (),
             evidence=ready.evidence,
             checkpoint=ready.checkpoint if live else 0,
             stable=ready.stable,
@@ -249,4 +247,6 @@ class Chain:
 def _switch_at(storage: Storage) -> int:
     """Where a part that is over ended: its one `SWITCH` entry."""
     first, last = storage.snapshot().index + 1, storage.last()
-    return next(entry.index for entry in storage.entries(first, last) if entry.kind is Kind.SWITCH)
+    found = [entry.index for entry in storage.entries(first, last) if entry.kind is Kind.SWITCH]
+    assert found, "a part that is over has lost its SWITCH"
+    return found[0]

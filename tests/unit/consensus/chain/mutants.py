@@ -26,6 +26,11 @@ class CommitsPastTheSwitch(Rules):
     raft = _GoesOn()
 
 
+class AnswersFromASealedPart(Rules):
+    def serves(self, sealed: int) -> bool:
+        return True
+
+
 class TakesMessagesOfOtherParts(Rules):
     def concerns(self, said: int, part: int) -> bool:
         return True

@@ -19,6 +19,7 @@ SEARCHED = 1000
 NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.BeginsBeforeTheSwitchIsCommitted, 1),
     (mutants.CommitsPastTheSwitch, 30),
+    (mutants.AnswersFromASealedPart, 2455),
     (mutants.TakesMessagesOfOtherParts, 31),
     (mutants.HandsOutAgain, 31),
     (mutants.BeginsWithOldMembers, 43),
@@ -47,6 +48,12 @@ def test_the_seeds_switch_both_ways_with_and_without_liars() -> None:
         for protocol, _ in world.mode.begun.values():
             met[f"to {protocol.name}, {'some' if world.liars else 'none'} lie"] += 1
     assert set(met) == {f"to {protocol.name}, {who} lie" for protocol in Protocol for who in ("some", "none")}
+
+
+@pytest.mark.parametrize("seed", [2455, 2813])
+def test_seeds_that_failed_once_pass(seed: int) -> None:
+    """2455: a read that waited in an old part was answered after the next had begun."""
+    assert simulate(seed, SwitchMode).broken == ""
 
 
 def test_a_seed_gives_the_same_run_again() -> None:
