@@ -82,7 +82,8 @@ class Shell:
         self.core = Raft(me, self._disk, config, seed, applied=begins.index)
         self._ticked_ms = now_ms
         self._busy = False
-        self._next = 0
+        # No number of an earlier life comes again: a late answer to it would be taken for one to a new question.
+        self._next = seed % (1 << 30) << 32
         self._placed: dict[int, list[tuple[int, Decided]]] = {}
         self._passed: dict[int, Decided] = {}
         self._asked: dict[int, Seen] = {}

@@ -5,7 +5,7 @@ import pytest
 from actors.control import snapshot
 from actors.control.commands import AcquireLease, JoinNode, SetPolicy, seal
 from actors.control.model import Result
-from actors.control.parcels import AskState, Carry, EntryIs, Frames, StateIs, frame
+from actors.control.parcels import AskState, Carry, EntryIs, Frames, IndexIs, StateIs, frame
 from actors.control.shell import Undecided
 from actors.errors import Failed, StreamCorrupt
 from tests.unit.control.members import FOUNDING, Asked, Group
@@ -262,3 +262,18 @@ def test_messages_of_the_core_cross_as_they_are(group) -> None:
     assert carried
     for parcel in carried:
         assert Frames().feed(frame(FOUNDING, parcel))[0].parcel == parcel
+
+
+def test_an_answer_to_an_earlier_life_is_not_taken_for_one_to_a_new_question(group) -> None:
+    leader = settled(group)
+    follower = next(number for number in group.numbers if number != leader)
+    old = group.shells[follower].read(group.now_ms, Asked().told)
+    group.kill(follower)
+    group.start(follower)
+    shell = group.shells[follower]
+    group.run(until=lambda: shell.core.leader == leader)
+    new = Asked()
+    shell.read(group.now_ms, new.told)
+    shell.receive(leader, IndexIs(old, 1), group.now_ms)
+    assert new.answer is None
+    group.run(until=lambda: new.answer is not None)
