@@ -20,7 +20,7 @@ from actors.control.commands import AnyCommand, seal
 from actors.control.decision import Refusal
 from actors.control.driver import Driver, now_ms
 from actors.control.links import Links, Register
-from actors.control.members import STORE_FILE, Founder, founded, founding_of
+from actors.control.members import FOLDER, STORE_FILE, Founder, founded, founding_of
 from actors.control.messages import (
     EVENTS_MAX,
     SERVICE,
@@ -54,7 +54,6 @@ from actors.errors import BodyInvalid, GuestUnknown, JobUnknown, NotFound, State
 from actors.transport.messages import Expose, Forward
 
 log = structlog.get_logger()
-FOLDER = "control"
 _CALL_S = 5.0
 _DEADLINE_MAX_S = 60.0
 _commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)

@@ -11,6 +11,8 @@ from actors.errors import Conflict, StateCorrupt
 from actors.files import write_atomically
 
 LONE_SITE_MEMBERS = 3
+FOLDER = "control"
+"""Of a member, in `node.state_dir`."""
 FOUNDERS_FILE = "founders.json"
 STORE_FILE = "state.db"
 

@@ -68,6 +68,30 @@ def stop(
 
 
 @app.command()
+def recover(
+    lost: Annotated[list[str], typer.Option("--lost", help="A node that is lost for good; again for each.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why you know; kept in the audit trail.")],
+    risk: Annotated[str, typer.Option("--risk", help="What it risks, word by word; asked for when left out.")] = "",
+    config: ConfigFile = _CONFIG,
+) -> None:
+    """Let this node's member, stopped, go on without the others, which are lost for good. The last resort."""
+    from actors.control.members import FOLDER
+    from actors.control.recovery import recovering
+    from actors.errors import Conflict
+    from actors.node import process
+
+    settings = _load(config)
+    if process.find(settings.node.run_dir) is not None:
+        raise Conflict(detail=f"{settings.node.name} runs: `novacron node stop` first")
+    with recovering(settings.node.state_dir / FOLDER, settings, tuple(lost)) as recovery:
+        if not risk:
+            say(recovery.risk)
+            risk = typer.prompt("Type this sentence to go on")
+        recovery.go_on(risk, reason)
+    say(f"{settings.node.name} is the only member of the control state now. Start it: `novacron node start`.")
+
+
+@app.command()
 def status(config: ConfigFile = _CONFIG, json: Json = False) -> None:
     """Show this node's process and how far its start is; exit code 6 unless it runs and is ready."""
     from actors.node import process

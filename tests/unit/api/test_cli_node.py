@@ -47,6 +47,13 @@ def test_stopping_nothing_is_no_error(config: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "node-1 is not running\n")
 
 
+def test_recovering_where_no_member_is_says_so_and_makes_nothing(config: Path) -> None:
+    result = novacron("node", "recover", "--lost", "node-2", "--reason", "gone", "--config", str(config))
+    assert result.exit_code != 0
+    assert "member of the control state on node-1" in result.stderr
+    assert not (config.parent / "state").exists()
+
+
 def test_a_wrong_file_is_named_before_anything_starts(config: Path) -> None:
     config.write_text(config.read_text() + "colour: red\n")
     for command in ("start", "stop", "status"):

@@ -1,0 +1,113 @@
+"""Going on without the majority: an operator's last resort at one member, while its node is stopped.
+
+The member's own log counts as committed, it alone is the new membership, and one entry makes the lineage grow, so that
+each later epoch is above all that the lost part may have granted (docs/control.md).
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from actors.config.schema import Config
+from actors.consensus.raft.members import encode
+from actors.consensus.ready import Entry, HardState, Kind, Membership, Ready
+from actors.control.commands import Override, seal
+from actors.control.decision import Refusal
+from actors.control.members import FOUNDERS_FILE, STORE_FILE, Founder, members_of
+from actors.control.model import ControlState
+from actors.control.ownership import risk_of
+from actors.control.replica import Replica
+from actors.control.store import ControlStore
+from actors.errors import Conflict, NotFound, StateCorrupt, StateRefused
+from actors.files import write_atomically
+
+log = structlog.get_logger()
+
+
+class Recovery:
+    """What one member's disk holds, and the way on for it alone.
+
+    `risk`: what is risked by going on, the sentence that an operator has to repeat.
+    """
+
+    def __init__(self, folder: Path, store: ControlStore, alone: Founder, lost: tuple[str, ...]) -> None:
+        self._folder, self._store, self._alone, self._lost = folder, store, alone, lost
+        begins = store.snapshot()
+        self._replica = Replica(store.state(), begins.index, 0.0)
+        for entry in store.entries(begins.index + 1, store.last()) if store.last() > begins.index else ():
+            self._replica.apply(entry, 0.0)
+        self.risk = risk_of(self.state, lost)
+
+    @property
+    def state(self) -> ControlState:
+        """The state with all that this member's log has."""
+        return self._replica.state
+
+    def go_on(self, risk: str, reason: str) -> None:
+        """Make this member the only one.
+
+        Raises:
+            StateRefused: `risk` is not what is risked, or the state knows no such node.
+        """
+        if risk != self.risk:
+            raise StateRefused(refusal=str(Refusal.RISK_CHANGED), detail=self.risk)
+        store, last = self._store, self._store.last()
+        term = max(store.hard_state().term, store.term(last)) + 1
+        decree = Override(nodes=self._lost, risk=risk, reason=reason, lineage=True)
+        payload = seal(decree, by="operator:recovery", at_ms=int(time.time() * 1000))
+        entries = (
+            Entry(last + 1, term, Kind.MEMBERSHIP, encode(Membership((self._alone.number,)))),
+            Entry(last + 2, term, Kind.COMMAND, payload),
+        )
+        # Tried on the state in memory first: only what is accepted is written.
+        for entry in entries:
+            result = self._replica.apply(entry, 0.0)
+            if result is not None and not result.accepted:
+                raise StateRefused(refusal=result.code, detail=result.detail)
+        store.write(Ready(entries=entries, hard_state=HardState(term=term, commit=last + 2)))
+        # After the store: broken off between the two, the node refuses to start and this can be done again.
+        write_atomically(self._folder / FOUNDERS_FILE, msgspec.json.encode((self._alone,)), 0o600)
+        log.warning("this member goes on alone", lost=self._lost, risk=risk, reason=reason, term=term)
+
+
+@contextmanager
+def recovering(folder: Path, config: Config, lost: tuple[str, ...]) -> Iterator[Recovery]:
+    """Open this node's member, which must not run, to go on without the members on `lost`.
+
+    Raises:
+        Conflict: the configuration names other members than this node, or another founder is not named as lost.
+        NotFound: there is no member here.
+        StateCorrupt: its disk can't be read.
+        Failed: the node still runs.
+    """
+    me = config.node.name
+    now = members_of(config)
+    if [each.node for each in now] != [me]:
+        raise Conflict(
+            detail=f"set consensus.members to [{me}] first, on every node that is left: the control state goes on with"
+            " this member alone, and the others must not be asked any more"
+        )
+    path = folder / FOUNDERS_FILE
+    if not path.exists() or not (folder / STORE_FILE).exists():
+        raise NotFound(what=f"member of the control state on {me}: {folder} has none")
+    try:
+        then = msgspec.json.decode(path.read_bytes(), type=tuple[Founder, ...])
+    except ValueError as error:
+        raise StateCorrupt(where=str(path), reason=str(error)) from error
+    if then == now:
+        raise Conflict(detail=f"{me} is the only member already: there is nothing to recover from")
+    others = [each.node for each in then if each.node != me]
+    if me in lost or not set(others) <= set(lost):
+        raise Conflict(
+            detail=f"name every other member as lost: {', '.join(others)}. {me} can't be. Whoever is not lost must not"
+            " be given up: start it, and more than half of them go on by themselves"
+        )
+    store = ControlStore(folder / STORE_FILE)
+    try:
+        yield Recovery(folder, store, now[0], tuple(sorted(set(lost))))
+    finally:
+        store.close()
