@@ -61,15 +61,13 @@ def test_each_site_knows_the_others_nodes_and_links_without_asking(lab: Lab, end
         end, wanted = ends[here], f"link/{there}-1/{here}-1"
         until("the link is told", lambda end=end, wanted=wanted: end.facts(wanted).facts, KNOWN_S)
         until("its node is told", lambda end=end, there=there: _told(end, there) > 0, KNOWN_S)
-        until(
-            "it is told as it is", lambda end=end, there=there: _link_from(end, there) == (f"{here}-1", "up"), KNOWN_S
-        )
+        until("it is told as it is", lambda end=end, here=here, there=there: _link(end, there, here) == "up", KNOWN_S)
 
 
-def _link_from(end: Client, site: str) -> tuple[str, str]:
-    """Where the site's only link leads, and its state once its round trip, over 40 ms, is known too."""
-    (link,) = [one for one in end.links_everywhere().links if one.site == site]
-    return link.peer, link.state if link.rtt_ms > 40 else "not measured"
+def _link(end: Client, site: str, to: str) -> str:
+    """The state of the link from one site to another, once its round trip, over 40 ms, is known too."""
+    (link,) = [one for one in end.links_everywhere().links if (one.site, one.peer) == (site, f"{to}-1")]
+    return link.state if link.rtt_ms > 40 else "not measured"
 
 
 def _told(end: Client, site: str) -> float:
