@@ -238,7 +238,7 @@ class Hub:
 
     async def _begin(self, peer: str, entry: Peer) -> None:
         """Wait for one attempt, shared by all who want the peer; `_admit` ends it when the peer comes by itself."""
-        if entry.beginning is None:
+        if entry.beginning is None or not entry.begins:
             entry.refusal = None
             entry.beginning = asyncio.create_task(self._attempt(peer, entry))
         await asyncio.wait({entry.beginning})
@@ -258,8 +258,6 @@ class Hub:
         except LinkDown as error:
             entry.why_down = str(error.fields["reason"])
             await asyncio.sleep(_RETRY_S)
-        finally:
-            entry.beginning = None
 
     def _admit(self, hello: Hello, node: str, site: str, version: int) -> PeerSession | Refuse:
         assert site == self._peers[node].site, "judged with the HELLO"

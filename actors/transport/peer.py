@@ -27,6 +27,12 @@ class Peer:
         self.past_resent_bytes = 0
         self.past_reconnects = 0
 
+    @property
+    def begins(self) -> bool:
+        """Whether an attempt to reach it is under way. One that is cancelled before it has run a line never ends by
+        itself: only the task knows."""
+        return self.beginning is not None and not self.beginning.done()
+
     def session(self) -> PeerSession | None:
         """The session to use: one that is up if there is any; the peer's own serves as well (it may be behind NAT)."""
         return next((s for s in self.sessions if s.is_up), self.sessions[0] if self.sessions else None)
@@ -34,7 +40,7 @@ class Peer:
     def state(self, node: str, site: str, after: float, *, refused: int, cap: int) -> LinkState:
         """The link from `node` of `site`, with its samples after Unix time `after`."""
         session = self.session()
-        state = "up" if session and session.is_up else "connecting" if session or self.beginning else "down"
+        state = "up" if session and session.is_up else "connecting" if session or self.begins else "down"
         connections = [c for s in self.sessions for c in s.connections.values()]
         return LinkState(
             node=node,

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from actors.errors import NotFound
 from actors.lab.lab import Lab
-from actors.lab.topology import default_topology
+from actors.lab.topology import LabSite, LabTopology, Link, default_topology
 from tests.e2e.traces import traces_of
 
 SESSION_LAB = "e2e"
@@ -34,13 +35,8 @@ def lab() -> Iterator[Lab]:
     if standing := os.environ.get("NOVACRON_E2E_LAB"):
         yield Lab.load(standing)
         return
-    remove_lab(SESSION_LAB)
-    try:
-        lab = Lab.up(default_topology(SESSION_LAB), depth="novacron")
+    with built(default_topology(SESSION_LAB)) as lab:
         yield lab
-    finally:
-        remove_lab(SESSION_LAB)
-    assert traces_of(lab.plan) == [], "the lab left something behind"
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +45,28 @@ def _restore_lines(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "lab" in request.fixturenames:
         request.getfixturevalue("lab").restore_links()
+
+
+@contextmanager
+def built(topology: LabTopology) -> Iterator[Lab]:
+    """A lab with NovaCron on every node, removed whatever happens, also when it did not come up as a whole."""
+    remove_lab(topology.name)
+    try:
+        lab = Lab.up(topology, depth="novacron")
+        yield lab
+    finally:
+        remove_lab(topology.name)
+    assert traces_of(lab.plan) == [], "the lab left something behind"
+
+
+def three_sites(name: str) -> LabTopology:
+    """Three sites of one node each, every two of them joined by a line of 100 Mbit/s and 50 ms."""
+    lines = [("london", "paris"), ("paris", "rome"), ("london", "rome")]
+    return LabTopology(
+        name=name,
+        sites=[LabSite(name=site) for site in ("london", "paris", "rome")],
+        links=[Link(between=each, rate_mbit=100, rtt_ms=50) for each in lines],
+    )
 
 
 def remove_lab(name: str) -> None:

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from actors.control.messages import ClusterView
-from actors.lab.lab import Lab
 from actors.lab.line import Change
-from actors.lab.topology import LabSite, LabTopology, Link
-from tests.e2e.conftest import remove_lab
-from tests.e2e.traces import traces_of
+from tests.e2e.conftest import built, three_sites
 from tests.e2e.world import RESTART_S, World, until
 
 LAB = "e2e-state"
@@ -43,17 +40,8 @@ asyncio.run(main())
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """Three sites of one node each, every two of them joined by a line, with NovaCron running."""
-    remove_lab(LAB)
-    lines = [("london", "paris"), ("paris", "rome"), ("london", "rome")]
-    topology = LabTopology(
-        name=LAB,
-        sites=[LabSite(name=site) for site in SITES],
-        links=[Link(between=each, rate_mbit=100, rtt_ms=50) for each in lines],
-    )
-    lab = Lab.up(topology, depth="novacron")
-    yield World(lab)
-    lab.down()
-    assert traces_of(lab.plan) == [], "the lab left something behind"
+    with built(three_sites(LAB)) as lab:
+        yield World(lab)
 
 
 def _ask(world: World, node: str, *flag: str) -> dict[str, int]:

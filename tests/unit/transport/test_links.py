@@ -306,6 +306,18 @@ async def test_a_stopped_peer_is_noticed_at_once(lab: Lab) -> None:
                 await near.receive()
 
 
+async def test_an_attempt_that_is_cancelled_before_it_begins_is_not_waited_for(lab: Lab) -> None:
+    """As when the peer comes by itself at that very moment, and its session ends later."""
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(a, b):
+        entry = a._peers["b"]
+        wanted = asyncio.create_task(a.session_to("b", 20.0))
+        while entry.beginning is None:  # noqa: ASYNC110  nothing announces it
+            await asyncio.sleep(0)
+        entry.beginning.cancel()
+        assert (await wanted).is_up
+
+
 async def test_the_peers_own_session_is_used_when_it_can_not_be_dialled(lab: Lab) -> None:
     lab.reach["a"] = 1  # behind NAT: nobody reaches it there
     a, b = lab.hub("a"), lab.hub("b")
