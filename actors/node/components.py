@@ -43,6 +43,7 @@ from actors.transport.actor import TransportStreams
 
 log = structlog.get_logger()
 SPAWN_S = 60.0
+HEALTH_LOOKS, HEALTH_LOOK_S = 10, 1.0
 _RAY_S = 60.0
 KEEPER_S = 30.0
 _KEEPER_LOOK_S = 1.0
@@ -55,15 +56,21 @@ def components(config: Config, check_health: Callable[[], Awaitable[list[Unhealt
     """This node's components; the site-wide ones only where `config.leads`. `check_health` asks all that are up."""
 
     async def all_well(_: Values) -> None:
-        ill = [f"{one.name}: {one.reason}" for one in await check_health() if one.criticality == "critical"]
-        if ill:
-            raise Failed(detail="; ".join(ill))
+        # On a host that starts everything at once an answer may be late: only who stays silent is ill.
+        for left in reversed(range(HEALTH_LOOKS)):
+            ill = [f"{one.name}: {one.reason}" for one in await check_health() if one.criticality == "critical"]
+            if not ill:
+                return
+            if not left:
+                raise Failed(detail="; ".join(ill))
+            await asyncio.sleep(HEALTH_LOOK_S)
 
     parts = [*_pre_init(config), *_core(config)]
     if config.leads:
         parts += _services(config)
     watched = tuple(part.name for part in parts if part.phase in ("core", "services"))
-    return [*parts, Component(name="health", phase="post-init", after=watched, start=all_well)]
+    health = Component(name="health", phase="post-init", after=watched, start=all_well, deadline_s=60.0)
+    return [*parts, health]
 
 
 def _pre_init(config: Config) -> list[Component]:

@@ -13,7 +13,7 @@ from tests.kits.relay import relay_to
 from tests.unit.transport.nodes import Lab, running, session_of, until
 
 
-def call(body: bytes = b"", deadline_s: float = 10.0, peer: str = "b") -> PeerCall:
+def call(body: bytes = b"", deadline_s: float = 60.0, peer: str = "b") -> PeerCall:
     return PeerCall(peer=peer, service="agent", method="look", body=body, deadline_s=deadline_s)
 
 
