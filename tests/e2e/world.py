@@ -173,7 +173,6 @@ class World:
         """Break one established TLS connection of the transport on `node` from outside."""
         listed = self.lab.run(node, ["ss", "-Htn", "state", "established", "( dport = :7443 or sport = :7443 )"])
         local, peer = listed.splitlines()[0].split()[-2:]
-        assert local.count(":") == 1 and peer.count(":") == 1, listed
         source, target = local.rsplit(":", 1), peer.rsplit(":", 1)
         filters = ["src", source[0], "sport", "=", f":{source[1]}", "dst", target[0], "dport", "=", f":{target[1]}"]
         self.lab.run(node, ["ss", "-K", "-tn", *filters])
