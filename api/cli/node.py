@@ -57,7 +57,10 @@ def stop(
     config: ConfigFile = _CONFIG,
     wait_s: Annotated[float, typer.Option("--wait-s", min=1.0, help="Seconds until it is killed.")] = 60.0,
 ) -> None:
-    """End this node's process and its actors; guests keep running. Nothing to do when it does not run."""
+    """End this node's process and its actors; nothing to do when it does not run.
+
+    Guests keep running; where leases end by time (three sites, or a witness) they are paused after some seconds.
+    """
     from actors.node import process
 
     settings = _load(config)
