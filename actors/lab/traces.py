@@ -149,8 +149,11 @@ def exclusive(state_root: Path) -> Iterator[None]:
 
 
 def _lock_root(state_root: Path) -> int | None:
-    state_root.mkdir(parents=True, exist_ok=True)
-    held = os.open(state_root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        state_root.mkdir(parents=True, exist_ok=True)
+        held = os.open(state_root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileExistsError, FileNotFoundError):  # the last lab takes the directory away in between
+        return None
     try:
         _lock(held, str(state_root), _ROOT_LOCK_S)
         # The last lab takes the lock's file with it: one that is held but no longer there locks nobody out.
