@@ -136,7 +136,7 @@ make_venv() {
     python=$(find_python)
     say "making .venv with $python"
     "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[node,dev]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[node,research,dev]'
     say "compiling the encoder's inner loops"
     .venv/bin/python -c 'from actors.encoding import decoder, encoder; encoder.warm_up(); decoder.warm_up()'
 }
