@@ -73,6 +73,7 @@ class Link:
             samples=point.samples,
             streams=self._streams(point.mean),
             calibration=calibration,
+            quantiles=list(point.quantiles),
         )
 
     def _streams(self, rate_bytes_per_s: float) -> int:

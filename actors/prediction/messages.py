@@ -25,7 +25,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """Expected goodput with an 80 % interval. `samples` 0 and `method` 'none': nothing is known, the rates are 0.
 
     `streams`: how many connections to use; `calibration`: share of past truths inside their interval (-1: no
-    truth yet).
+    truth yet). `quantiles`: the rates at `models.bandwidth.forecast.QUANTILES`, rising.
     """
 
     mean: float
@@ -36,3 +36,4 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     streams: int
     calibration: float = -1.0
+    quantiles: list[float] = []

@@ -3,17 +3,22 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+"""What a forecast says of its own doubt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """One forecast of the mean capacity of a link over a horizon, bytes per second, with an 80 % interval.
 
-    `samples` is how many measurements stand behind it and `errors` how many past errors the interval was drawn from.
+    `quantiles` are those at `QUANTILES`. `samples` is how many measurements stand behind it and `errors` how many past
+    errors the interval was drawn from.
     """
 
     mean: float
     low: float
     high: float
+    quantiles: tuple[float, ...]
     samples: int
     errors: int
 

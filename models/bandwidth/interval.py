@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models.bandwidth.forecast import Point
+from models.bandwidth.forecast import QUANTILES, Point
 from models.bandwidth.history import Array, History
 
 LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9
@@ -10,6 +10,8 @@ LOW_QUANTILE, HIGH_QUANTILE = 0.1, 0.9
 ENOUGH_ERRORS = 20
 # What is believed of a link about which no error is known yet: it may be 4 times slower or faster than it looked.
 UNKNOWN_FACTOR = 4.0
+# The quantiles of that belief at `QUANTILES`, as powers of the factor: a log-normal of which 80 % lie within it.
+_UNKNOWN_POWERS = np.array([-1.283, -1.0, -0.526, 0.0, 0.526, 1.0, 1.283])
 
 
 def bounds(ratios: Array) -> tuple[float, float]:
@@ -29,6 +31,20 @@ def bounds(ratios: Array) -> tuple[float, float]:
     return min(1.0, float(low)), max(1.0, float(high))
 
 
+def spread(ratios: Array) -> Array:
+    """Factors around the forecast at `QUANTILES`, rising; drawn towards "may be 4 times off" like `bounds`."""
+    wide = UNKNOWN_FACTOR**_UNKNOWN_POWERS
+    if ratios.size == 0:
+        return wide
+    known = min(1.0, ratios.size / ENOUGH_ERRORS)
+    seen = np.quantile(ratios, QUANTILES)
+    mixed = wide ** (1 - known) * np.maximum(seen, 1e-9) ** known
+    centre = len(QUANTILES) // 2
+    factors: Array = np.where(_UNKNOWN_POWERS < 0, np.minimum(seen, mixed), np.maximum(seen, mixed))
+    factors[centre] = mixed[centre]
+    return factors
+
+
 def around(level: float, history: History, now_s: float, horizon_s: float) -> Point | None:
     """`level` as the forecast for ``(now_s, now_s + horizon_s]`` with its interval; None when the history is empty.
 
@@ -40,4 +56,5 @@ def around(level: float, history: History, now_s: float, horizon_s: float) -> Po
         return None
     ratios = history.error_ratios(max(0.0, now_s - history.last_s), horizon_s)
     low, high = bounds(ratios)
-    return Point(level, level * low, level * high, samples=len(history), errors=int(ratios.size))
+    quantiles = tuple(float(level * factor) for factor in spread(ratios))
+    return Point(level, level * low, level * high, quantiles, samples=len(history), errors=int(ratios.size))

@@ -5,7 +5,7 @@ from models.bandwidth.forecast import Point
 
 
 def point(low, high):
-    return Point(mean=(low + high) / 2, low=low, high=high, samples=5, errors=0)
+    return Point(mean=(low + high) / 2, low=low, high=high, quantiles=(), samples=5, errors=0)
 
 
 def test_without_a_truth_there_is_no_calibration():

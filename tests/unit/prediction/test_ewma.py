@@ -1,5 +1,7 @@
 """The EWMA and its empirical interval."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.bandwidth.baselines import LastValue
 from models.bandwidth.ewma import Ewma
+from models.bandwidth.forecast import QUANTILES
 from models.bandwidth.interval import UNKNOWN_FACTOR
 
 
@@ -64,6 +67,16 @@ def test_forgets_what_is_older_than_its_history():
     assert ewma.forecast(29 + 61, 10) is None
 
 
+def test_quantiles_are_those_of_its_own_errors():
+    values = np.random.default_rng(4).gamma(9, 100, 1500)
+    ewma, below = Ewma(10, 600), []
+    for n, value in enumerate(values):
+        ewma.observe(float(n), value)
+        if 100 <= n < len(values) - 1:
+            below.append(np.array(ewma.forecast(float(n), 1).quantiles) > values[n + 1])
+    assert np.mean(below, axis=0) == pytest.approx(QUANTILES, abs=0.05)
+
+
 def test_interval_holds_what_it_promises_on_a_stationary_link():
     values = np.random.default_rng(3).gamma(9, 100, 1500)
     ewma, inside = Ewma(10, 600), []
@@ -88,6 +101,8 @@ def test_interval_is_finite_and_surrounds_the_forecast(steps, horizon_s, later_s
     point = forecaster.forecast(now + later_s, horizon_s)
     assert point is not None
     assert 0 <= point.low <= point.mean <= point.high < np.inf
+    assert len(point.quantiles) == len(QUANTILES)
+    assert all(0 <= lower <= higher < np.inf for lower, higher in pairwise(point.quantiles))
 
 
 @given(samples)
