@@ -8,7 +8,7 @@ import msgspec
 
 from actors.calls.messages import Empty
 from actors.control.commands import Override, SetFlag
-from actors.control.messages import ClusterView, Outcome
+from actors.control.messages import ClusterView, Outcome, TrailPage, TrailQuery
 from actors.encoding.messages import StoreState
 from actors.errors import Unreachable
 from actors.flags.file import read_flags
@@ -75,6 +75,7 @@ class Backend(Protocol):
     async def flags(self) -> KnownFlags: ...
     async def set_flag(self, command: SetFlag) -> None: ...
     async def decree(self, request: Override) -> Outcome: ...
+    async def audit(self, request: TrailQuery) -> TrailPage: ...
 
 
 class SiteBackend:
@@ -181,6 +182,10 @@ class SiteBackend:
     async def decree(self, request: Override) -> Outcome:
         """Have it agreed on that nodes run nothing, at an operator's word."""
         return await self._state.submit(request, by=OPERATOR, deadline_s=CALL_S)
+
+    async def audit(self, request: TrailQuery) -> TrailPage:
+        """A page of the audit trail."""
+        return await self._state.audit(request, deadline_s=CALL_S)
 
     async def _call(
         self,

@@ -1,6 +1,6 @@
 """The JSON shapes of the agreed control state."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -54,3 +54,27 @@ class DecreeView(View):
 
     index: int = Field(description="of the entry that holds it")
     detail: str
+
+
+class TrailEntryView(View):
+    """One accepted command."""
+
+    number: int = Field(description="of the entry, without gaps from 1 on")
+    revision: int = Field(description="index of the command in the log, which is the revision of what it changed")
+    at_ms: int = Field(description="Unix time in ms, by the clock of whoever asked")
+    by: str = Field(description="who asked: node:NAME, member:NAME or operator:NAME")
+    command: str
+    subject: str = Field(description="the guest, node, move or flag that it is about; later steps of a move name it")
+    detail: str
+    body: dict[str, Any] = Field(description="the command's fields; empty where they are longer than is kept")
+    link: str = Field(description="BLAKE2b-256 over this entry and the link before it, in hex")
+
+
+class TrailPageView(View):
+    """Entries of the audit trail, oldest first; there are more while `upto` is below `count`."""
+
+    entries: list[TrailEntryView]
+    count: int = Field(description="how many entries there are in all")
+    upto: int = Field(description="number of the last entry that was looked at: `after` of the next page")
+    missing: int = Field(0, description="entries up to there that the answering member does not have")
+    fault: int = Field(0, description="number of the first entry that does not follow from the one before; 0: all do")

@@ -15,6 +15,7 @@ from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.consensus.raft.config import Config as RaftConfig
 from actors.consensus.ready import Membership, Snapshot
+from actors.control import trail
 from actors.control.chores import Chores
 from actors.control.commands import AnyCommand, seal
 from actors.control.decision import Refusal
@@ -40,6 +41,8 @@ from actors.control.messages import (
     StandingAnswer,
     Submit,
     TermsAnswer,
+    TrailPage,
+    TrailQuery,
     Watch,
     Watched,
 )
@@ -75,6 +78,7 @@ class ClusterState(Service):
         self._driver: Driver
         self._founders: tuple[Founder, ...] = ()
         self._me: Founder
+        self._store: ControlStore
         self._links: Links
         self._starting = asyncio.get_running_loop().create_task(self._start())
         self._running: asyncio.Task[None] | None = None
@@ -158,6 +162,18 @@ class ClusterState(Service):
         return view_of(self._driver.shell, self._me, self._founders, now_ms())
 
     @exposed(to_peers=True)
+    async def audit(self, caller: Caller, request: TrailQuery) -> TrailPage:  # noqa: ARG002
+        """A page of the audit trail."""
+        state = await self._fresh(request)
+        # The newest first: what leaves them meanwhile is in the store by then.
+        newest = [*state.audit, *self._driver.shell.replica.trail]
+        count, moves = state.audit_count, trail.moves_of(state, request.guest)
+        stored = await asyncio.to_thread(self._store.audit, request.after - 1, trail.LOOKED_MAX + 1)
+        if len(stored) > trail.LOOKED_MAX:
+            newest = []
+        return await asyncio.to_thread(trail.page, request, [*stored, *newest], count, moves)
+
+    @exposed(to_peers=True)
     async def watch(self, caller: Caller, request: Watch) -> Watched:  # noqa: ARG002
         """Events as they are applied here."""
         await self._started()
@@ -176,7 +192,7 @@ class ClusterState(Service):
 
     # -- within -------------------------------------------------------------------------------------------------------
 
-    async def _fresh(self, request: Fresh | OfGuest | OfNode | OfJob) -> ControlState:
+    async def _fresh(self, request: Fresh | OfGuest | OfNode | OfJob | TrailQuery) -> ControlState:
         await self._started()
         return await self._driver.fresh("the answer", _within(request.deadline_s))
 
@@ -204,6 +220,7 @@ class ClusterState(Service):
 
     async def _go_on(self, store: ControlStore) -> None:
         """Take part with what is in `store`."""
+        self._store = store
         config, settings = self._config, self._config.consensus
         peers = {each.number: each.node for each in self._founders if each is not self._me}
         self._links = Links(

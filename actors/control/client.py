@@ -31,6 +31,8 @@ from actors.control.messages import (
     StandingAnswer,
     Submit,
     TermsAnswer,
+    TrailPage,
+    TrailQuery,
     Watch,
     Watched,
 )
@@ -144,6 +146,14 @@ class StateClient:
             return await self._directory.call(to, "cluster", Fresh(), ClusterView, min(2.0, deadline_s))
         except NovaCronError:
             return view
+
+    async def audit(self, query: TrailQuery, *, deadline_s: float = 15.0) -> TrailPage:
+        """A page of the audit trail, linearizably."""
+
+        def ask(left_s: float) -> TrailQuery:
+            return msgspec.structs.replace(query, deadline_s=left_s)
+
+        return await self._read("audit", ask, TrailPage, deadline_s)
 
     async def watch(self, after: int, wait_s: float = 0.0) -> Watched:
         """Events after revision `after`; waits up to `wait_s` seconds for the first. Each member tells what it has

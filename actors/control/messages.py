@@ -1,5 +1,7 @@
 """Requests and answers of the `ClusterState` actor (`state@NODE`), one at each member. Times in seconds."""
 
+from typing import Any
+
 import msgspec
 
 from actors.control.commands import COMMAND_BYTES_MAX
@@ -11,6 +13,7 @@ from actors.errors import BodyInvalid
 SERVICE = "state"
 EVENTS_MAX = 1000
 WAIT_MAX_S = 60.0
+TRAIL_MAX = 500
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +122,53 @@ class TermsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The terms of leases from their next renewal on."""
 
     terms: Terms
+
+
+class TrailQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A linearizable question for audit entries with a number above `after`, oldest first, `limit` of them.
+
+    `guest`: only what concerns it and its moves; '' for all. `since`: only what was done after that revision.
+    """
+
+    after: int = 0
+    guest: str = ""
+    since: int = 0
+    limit: int = TRAIL_MAX
+    deadline_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be answered at once."""
+        if not 0 < self.limit <= TRAIL_MAX or self.after < 0:
+            raise BodyInvalid(detail=f"from 1 to {TRAIL_MAX} entries can be asked for at once, after number 0 or more")
+
+
+class TrailEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One accepted command. `body`: its fields, empty where it was longer than the trail keeps; `link`: in hex, chains
+    it to all entries before it."""
+
+    number: int
+    revision: int
+    at_ms: int
+    by: str
+    command: str
+    subject: str
+    detail: str
+    body: dict[str, Any]
+    link: str
+
+
+class TrailPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries of the audit trail; there are more while `upto` is below `count`, to be asked for after `upto`.
+
+    `missing`: entries up to `upto` that the answering member does not have, since it began from another's snapshot.
+    `fault`: number of the first entry that does not follow from the one before it; 0: all do.
+    """
+
+    entries: list[TrailEntry]
+    count: int
+    upto: int
+    missing: int = 0
+    fault: int = 0
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):

@@ -255,10 +255,10 @@ class Shell:
             digest=snapshot.digest_of(made),
         )
         trail = tuple(self.replica.trail)
-        self.replica.trail = []
 
         def publish(_: float) -> None:
             self._disk.compact(named)
+            del self.replica.trail[: len(trail)]
             last = self._disk.last()
             later = self._disk.entries(named.index + 1, last) if last > named.index else ()
             self._kept_bytes = sum(len(entry.payload) for entry in later)

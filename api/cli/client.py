@@ -10,7 +10,7 @@ import msgspec
 import stamina
 
 from actors.boot.status import BootStatus
-from actors.control.messages import ClusterView, Outcome
+from actors.control.messages import ClusterView, Outcome, TrailPage
 from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.flags.messages import ShownFlag, ShownFlags
@@ -85,6 +85,10 @@ class Client:
         """Decree that nodes run nothing; refused with what it risks unless `risk` says just that."""
         body = {"nodes": nodes, "risk": risk, "reason": reason}
         return self._ask("POST", "/v1/cluster/override", Outcome, json=body)
+
+    def audit(self, guest: str = "", since: int = 0, after: int = 0) -> TrailPage:
+        """A page of the audit trail, after entry number `after`."""
+        return self._ask("GET", "/v1/audit", TrailPage, params={"guest": guest, "since": since, "after": after})
 
     def guests(self) -> Guests:
         """The guests of every site that answers."""

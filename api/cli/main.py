@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from api.cli import ca, cluster, config, demo, facts, flags, guests, lab, links, migrate, migrations, node, store
+from api.cli import audit, ca, cluster, config, demo, facts, flags, guests, lab, links, migrate, migrations, node, store
 from api.cli.context import Options
 from api.cli.group import Benchmarks, Commands
 from api.cli.output import say
@@ -24,6 +24,7 @@ app.add_typer(migrations.app, name="migrations")
 app.command("nodes")(cluster.nodes)
 app.command("cluster")(cluster.members)
 app.command("override")(cluster.override)
+app.command("audit")(audit.audit)
 app.add_typer(links.app, name="links")
 app.add_typer(facts.app, name="facts")
 app.add_typer(flags.app, name="flags")

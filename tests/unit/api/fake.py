@@ -9,7 +9,7 @@ import msgspec
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
 from actors.control.commands import Override, SetFlag
-from actors.control.messages import ClusterView, MemberView, Outcome
+from actors.control.messages import ClusterView, MemberView, Outcome, TrailEntry, TrailPage, TrailQuery
 from actors.control.model import Flag
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.errors import (
@@ -119,6 +119,17 @@ def _control() -> ClusterView:
     return ClusterView(node="madrid1", mode="raft", leader="madrid1", settled=True, members=[lead, other], **indices)
 
 
+def _trail() -> list[TrailEntry]:
+    done = [("joinnode", "madrid1"), ("joinnode", "paris1"), ("startguest", "web1"), ("override", "")]
+    return [
+        TrailEntry(
+            number=number, revision=number + 4, at_ms=1_700_000_000_000, by="operator:api", command=command,
+            subject=subject, detail="", body={"node": "madrid1"}, link="ab" * 32,
+        )
+        for number, (command, subject) in enumerate(done, 1)
+    ]  # fmt: skip
+
+
 @dataclass
 class FakeBackend:
     """See `api.backend.Backend`. `broken` is raised by every call while it is set."""
@@ -136,6 +147,9 @@ class FakeBackend:
     images: dict[str, dict[str, StoreImage]] = field(default_factory=dict)
     flag_list: dict[str, Flag] = field(default_factory=dict)
     agreed: bool = True
+    trail: list[TrailEntry] = field(default_factory=_trail)
+    trail_missing: int = 0
+    trail_fault: int = 0
     hints: dict[str, bytes] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     requests: list[msgspec.Struct] = field(default_factory=list)
@@ -166,6 +180,18 @@ class FakeBackend:
         if request.risk != RISK:
             raise StateRefused(refusal="risk-changed", detail=RISK)
         return Outcome(index=12, detail=f"{RISK} {request.reason}")
+
+    async def audit(self, request: TrailQuery) -> TrailPage:
+        self._seen(request)
+        shown = [
+            entry for entry in self.trail
+            if entry.number > request.after and entry.revision > request.since
+            and (not request.guest or entry.subject == request.guest)
+        ][: min(self.batch, request.limit)]  # fmt: skip
+        upto = shown[-1].number if shown else max(request.after, len(self.trail))
+        return TrailPage(
+            entries=shown, count=len(self.trail), upto=upto, missing=self.trail_missing, fault=self.trail_fault
+        )
 
     async def guests(self) -> Guests:
         self._seen()

@@ -79,6 +79,20 @@ def test_an_override_repeats_what_it_risks(cli: Cli, backend: FakeBackend) -> No
     cli.refused(4, "override", "paris1", "--reason", "again", "--risk", "whatever")
 
 
+def test_the_audit_trail(cli: Cli, backend: FakeBackend) -> None:
+    shown = cli.ok("audit")
+    # The time of an entry is a day and an hour.
+    assert [line.split()[4] for line in shown.splitlines()[1:]] == ["joinnode", "joinnode", "startguest", "override"]
+    assert "startguest" not in cli.ok("audit", "--since", "7")
+    assert [one["command"] for one in json.loads(cli.ok("audit", "--guest", "web1", "--json"))["entries"]] == [
+        "startguest"
+    ]
+    backend.trail_missing = 3
+    assert "6 entries are not at the member" in cli("audit").stderr
+    backend.trail_fault = 2
+    assert "number 2 does not follow" in cli.refused(7, "audit")
+
+
 def test_links(cli: Cli) -> None:
     shown = cli.ok("links")
     assert "madrid1 → paris1" in shown

@@ -102,6 +102,8 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (fact_models.LinkFactView, LinkFact),
         (control_models.MemberView, control.MemberView),
         (control_models.ClusterStateView, control.ClusterView),
+        (control_models.TrailEntryView, control.TrailEntry),
+        (control_models.TrailPageView, control.TrailPage),
         (flag_models.FlagView, flags.ShownFlag),
         (flag_models.FlagList, flags.ShownFlags),
     ],

@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from actors.control.commands import SetFlag
+from actors.control.messages import TrailQuery
 from actors.hypervisor.messages import DiskSpec, GuestSpec
 from actors.migration.messages import CreateGuestAnywhere, GuestAction, MoveRequest, SiteView, StoreQuery
 from tests.unit.api.fake import FakeBackend, boot, component
@@ -235,3 +236,15 @@ async def test_rollout_flags(client: httpx2.AsyncClient, backend: FakeBackend) -
     assert (await client.put("/v1/flags/hde", json={"percent": 101})).status_code == 422
     backend.agreed = False
     assert (await client.get("/v1/flags")).json()["agreed"] is False
+
+
+async def test_the_audit_trail_in_pages(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
+    first = (await client.get("/v1/audit")).json()
+    assert ([entry["command"] for entry in first["entries"]], first["upto"], first["count"]) == (
+        ["joinnode", "joinnode"], 2, 4,
+    )  # fmt: skip
+    rest = (await client.get("/v1/audit", params={"after": 2, "guest": "web1"})).json()
+    assert [entry["revision"] for entry in rest["entries"]] == [7]
+    assert (await client.get("/v1/audit", params={"guest": "a b"})).status_code == 400
+    assert (await client.get("/v1/audit", params={"limit": 501})).status_code == 400
+    assert backend.requests[-1] == TrailQuery(after=2, guest="web1")

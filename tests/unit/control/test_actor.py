@@ -9,6 +9,7 @@ import pytest
 from actors.calls.directory import decode_reply
 from actors.calls.messages import Address, Caller
 from actors.config.schema import Config
+from actors.control import audit
 from actors.control import client as client_module
 from actors.control.actor import ClusterState
 from actors.control.client import StateClient
@@ -24,7 +25,7 @@ from actors.control.commands import (
     StartGuest,
 )
 from actors.control.members import founded, members_of
-from actors.control.messages import Submit
+from actors.control.messages import Submit, TrailQuery
 from actors.control.model import Run
 from actors.control.ownership import Right, Standing
 from actors.errors import ActorDown, BodyInvalid, Conflict, GuestUnknown, JobUnknown, NoMajority, StateRefused
@@ -254,6 +255,19 @@ async def test_a_watcher_gets_what_is_new_and_whole(world) -> None:
         told = await client.watch(told.revision, 20)
     event = next(event for event in told.events if event.table == "policies")
     assert (event.revision, event.record.value) == (outcome.index, "x")
+
+
+async def test_the_audit_trail_is_read_whole_while_it_moves_into_the_store(world, monkeypatch) -> None:
+    monkeypatch.setattr(audit, "KEPT", 4)
+    for member in world.members.values():
+        member._driver.shell._compact_entries = 10
+    client = world.client()
+    for number in range(40):
+        await client.submit(SetPolicy(name=f"p{number}", value="x"), by="operator:ann")
+        page = await client.audit(TrailQuery())
+        assert [entry.number for entry in page.entries] == list(range(1, page.count + 1))
+        assert (page.missing, page.fault, page.entries[-1].subject) == (0, 0, f"p{number}")
+    assert world.members["london-1"]._driver.shell.snapshot_index > 10
 
 
 async def test_members_of_another_founding_are_not_heard(tmp_path) -> None:
