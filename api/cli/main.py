@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from api.cli import audit, ca, cluster, config, demo, facts, flags, guests, lab, links, migrate, migrations, node, store
+from api.cli import models as model_versions
 from api.cli.context import Options
 from api.cli.group import Benchmarks, Commands
 from api.cli.output import say
@@ -30,6 +31,7 @@ app.add_typer(facts.app, name="facts")
 app.add_typer(flags.app, name="flags")
 app.command("status")(cluster.status)
 app.add_typer(store.app, name="store")
+app.add_typer(model_versions.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(node.app, name="node")
 app.add_typer(ca.app, name="ca")
