@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from actors.calls.messages import Caller, Empty, Reply
+from actors.calls.settled import settle
 from actors.errors import BodyInvalid, NotFound, NovaCronError, Refused
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ class Service:
     """Base of every actor. Subclasses mark their methods with `exposed`; `serve` is the only door."""
 
     _entries: ClassVar[dict[str, _Entry]] = {}
+    _has_settled = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -48,7 +50,10 @@ class Service:
 
     @exposed()
     async def ping(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002  every exposed method has this shape
-        """Answer at once: the actor's process and event loop are alive."""
+        """Answer at once: the actor's process and event loop are alive. The first one ends the actor's start."""
+        if not self._has_settled:
+            self._has_settled = True
+            settle()
         return Empty()
 
     async def serve(self, caller: Caller, method: str, body: bytes) -> bytes:
