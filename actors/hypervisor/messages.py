@@ -169,12 +169,14 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     """What the switchover of a move aims at.
 
     `pause_ms`: budget of the pause; `fixed_ms`: what of it is expected to go to all but pages (device state, round
-    trips, resume); `link_bytes_per_s`: forecast of the link, 0: unknown; `rtt_ms`: of the link.
+    trips, resume); `link_bytes_per_s`: what the link is expected to carry, 0: unknown; `sure_bytes_per_s`: what it
+    carries through the pause as surely as is wanted, 0: as expected; `rtt_ms`: of the link.
     """
 
     pause_ms: int
     fixed_ms: float = 0.0
     link_bytes_per_s: float = 0.0
+    sure_bytes_per_s: float = 0.0
     rtt_ms: float = 0.0
 
 

@@ -10,8 +10,9 @@ from weakref import WeakValueDictionary
 import structlog
 
 from actors.config.schema import Config
-from actors.errors import Conflict, DeadlineExceeded, GuestBusy, JobUnknown, NovaCronError, TooLate
+from actors.errors import Conflict, DeadlineExceeded, GuestBusy, JobUnknown, TooLate
 from actors.hypervisor.messages import GuestInfo
+from actors.migration.decisions import Outlook
 from actors.migration.events import Event, Restarted, Started
 from actors.migration.executor import Runner, refuse_past_no_return
 from actors.migration.journal import JOURNAL_FILE, Journal
@@ -24,7 +25,6 @@ from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan, Saga
 from actors.migration.states import Deadlines, Job, Side
 from actors.migration.views import view
-from actors.prediction.messages import Forecast
 
 log = structlog.get_logger()
 # The API gives a submission 15 s; the answer has to be on its way before that.
@@ -236,7 +236,7 @@ class Desk:
 
     def _run(self, job: Job, plan: Plan | None, first: Callable[[float], Event]) -> Runner:
         saga = Saga(self._remotes, plan, self._receiver.of(job.target), self._owners)
-        runner = Runner(job, saga, self._journal, self._deadlines, self._forecast, self._tell)
+        runner = Runner(job, saga, self._journal, self._deadlines, self._outlook, self._tell)
         self._runners[job.id] = runner
         task = asyncio.create_task(self._keep(runner, first(time.time())), name=job.id)
         self._tasks.add(task)
@@ -252,11 +252,8 @@ class Desk:
             raise
         self._runners.pop(runner.job.id, None)
 
-    async def _forecast(self, job: Job) -> Forecast | None:
-        try:
-            return await self._remotes.forecast(job.source, job.target, 30.0)
-        except NovaCronError:
-            return None
+    async def _outlook(self, job: Job, ahead_s: float) -> Outlook:
+        return await self._remotes.outlook(job.source, job.target, ahead_s)
 
     def _tell(self) -> None:
         # Whoever waits holds the old event; the next waiter gets a new one.

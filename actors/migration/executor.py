@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from actors.errors import NovaCronError, PastNoReturn, TooLate
+from actors.migration.decisions import Outlook, horizon_s
 from actors.migration.engine import handle
 from actors.migration.events import (
     Announce,
@@ -31,12 +32,12 @@ from actors.migration.progress import Meter
 from actors.migration.saga import Saga, Sight
 from actors.migration.states import PAST_NO_RETURN, PAUSE_OPEN, Deadlines, Job, State, Step
 from actors.migration.views import view
-from actors.prediction.messages import Forecast
 
 log = structlog.get_logger()
 # A little under the half second that the engine looks around in, so that no look is left out.
 PROGRESS_S = 0.45
-FORECAST_S = 5.0
+# A pause rests on what is known of the next second.
+OUTLOOK_S = 1.0
 JOURNAL_RETRY_S = 1.0
 _COPYING = frozenset({State.PERFORM, State.SWITCHOVER})
 
@@ -57,7 +58,7 @@ class Runner:
         saga: performs the steps.
         journal: written before anything is done.
         deadlines: of the states.
-        forecast: asks for the forecast of the job's link (None: not known).
+        outlook: asks for the forecasts of the job's link, as many seconds ahead as it is given.
         changed: called after each new event.
     """
 
@@ -67,19 +68,19 @@ class Runner:
         saga: Saga,
         journal: Journal,
         deadlines: Deadlines,
-        forecast: Callable[[Job], Awaitable[Forecast | None]],
+        outlook: Callable[[Job, float], Awaitable[Outlook]],
         changed: Callable[[], None],
     ) -> None:
         self.job = job
         self._saga = saga
         self._journal = journal
         self._deadlines = deadlines
-        self._ask_forecast = forecast
+        self._ask_outlook = outlook
         self._changed = changed
         self._seq = journal.last_seq(job.id)
         self._meter = Meter()
-        self._forecast: Forecast | None = None
-        self._forecast_due_s = 0.0
+        self._outlook = Outlook()
+        self._outlook_due_s = 0.0
         self._progress_due_s = 0.0
         self._progress_news = False
         self._inbox: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue()
@@ -136,7 +137,7 @@ class Runner:
             await handled
         refuse_too_late(self.job)
         if self.job.state is State.PERFORM:
-            await self._saga.steer(self.job, self._forecast)
+            await self._saga.steer(self.job, self._outlook)
         return self.view
 
     async def pay_target(self) -> None:
@@ -258,14 +259,14 @@ class Runner:
 
     async def _steer(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        if now_s >= self._forecast_due_s:
-            self._forecast_due_s = now_s + FORECAST_S
-            self._forecast = await self._ask_forecast(self.job)
-            await self._saga.steer(self.job, self._forecast)
+        if now_s >= self._outlook_due_s:
+            self._outlook_due_s = now_s + OUTLOOK_S
+            self._outlook = await self._ask_outlook(self.job, horizon_s(self._meter.last.eta_s))
+            await self._saga.steer(self.job, self._outlook)
 
     async def _measure(self, sight: Sight) -> None:
         now_s = asyncio.get_running_loop().time()
-        self._meter.take(time.time(), sight.source.status, sight.codec, self._forecast)
+        self._meter.take(time.time(), sight.source.status, sight.codec, self._outlook.later)
         if now_s >= self._progress_due_s:
             self._progress_due_s = now_s + PROGRESS_S
             self._progress_news = True

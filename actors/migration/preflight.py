@@ -4,9 +4,10 @@ import time
 
 import msgspec
 
-from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, NovaCronError, SameNode
+from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, SameNode
 from actors.flags.file import Switches
 from actors.hypervisor.messages import GuestInfo, MovePath
+from actors.migration.decisions import UNKNOWN_S, horizon_s, streams_of
 from actors.migration.messages import CheckTarget, MoveRequest
 from actors.migration.paths import Choice, choose, offered
 from actors.migration.receiver import Receiver
@@ -16,7 +17,6 @@ from actors.migration.survey import Survey
 from actors.placement.messages import Place, Placed
 from actors.transport.messages import LinkState
 
-FORECAST_HORIZON_S = 30.0
 RTT_AGE_S = 60.0
 
 
@@ -63,9 +63,9 @@ class Preflight:
         welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
         codec = self._switches.on("hde", info.name, info.node)
         path = choose(link, welcome.paths, await self._offered(link, info.node, codec=codec), codec=codec)
-        streams, link_bytes_per_s = await self._link(info.node, target)
+        outlook = await self._remotes.outlook(info.node, target, horizon_s(UNKNOWN_S))
         rtt_ms = await self._rtt_ms(info.node, target)
-        plan = Plan(guest=guest, streams=streams, link_bytes_per_s=link_bytes_per_s, rtt_ms=rtt_ms, plain=path.plain)
+        plan = Plan(guest=guest, streams=streams_of(outlook), outlook=outlook, rtt_ms=rtt_ms, plain=path.plain)
         return Cleared(target=target, plan=plan, path=path, placement_reason=reason)
 
     async def choose(self, info: GuestInfo, *, exclude: list[str], everywhere: bool, site: str = "") -> Placed:
@@ -97,15 +97,6 @@ class Preflight:
         if codec and link.mode != "datacenter":
             return ()
         return offered((await self._remotes.agent(source).facts()).qemu_version)
-
-    async def _link(self, source: str, target: str) -> tuple[int, float]:
-        """(streams, bytes per second) for the move, 0 where nothing is known."""
-        try:
-            forecast = await self._remotes.forecast(source, target, FORECAST_HORIZON_S)
-        except NovaCronError:
-            # The predictor being away costs its advice, never a move.
-            return 0, 0.0
-        return forecast.streams, forecast.mean
 
     async def _rtt_ms(self, source: str, target: str) -> float:
         """The round trip of the link alone: the least of the last minute, 0 where nothing was measured."""

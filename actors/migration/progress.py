@@ -6,12 +6,17 @@ import msgspec
 
 from actors.encoding.messages import CodecStats, add_layers
 from actors.hypervisor.messages import MoveStatus
+from actors.migration.decisions import known
+from actors.migration.eta import Left, time_left
 from actors.migration.messages import Progress
 from actors.prediction.messages import Forecast
 
 PAGE_BYTES = 4096
 WINDOW_S = 10.0
 RATE_WINDOW_S = 3.0
+PASSES_MIN = 2
+LINK_IS_BUSY = 0.7
+"""A move that gets less than this share of what the link is expected to carry waits for something else."""
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -29,6 +34,8 @@ class Meter:
     def __init__(self) -> None:
         self._marks: deque[_Mark] = deque()
         self._last = Progress()
+        self._dirty_bytes_per_s = 0.0
+        self._counts, self._counted_at = 0, 0.0
 
     @property
     def last(self) -> Progress:
@@ -67,6 +74,9 @@ class Meter:
                 disk_total=status.disk_total,
                 disk_remaining=status.disk_remaining,
             )
+            self._dirty_bytes_per_s = float(status.dirty_pages_per_s * PAGE_BYTES)
+            if status.iteration != self._counts:
+                self._counts, self._counted_at = status.iteration, at
         eta_s, low_s, high_s = self._eta(forecast)
         self._last = msgspec.structs.replace(self._last, eta_s=eta_s, eta_low_s=low_s, eta_high_s=high_s)
         return self._last
@@ -77,34 +87,50 @@ class Meter:
         return (last.sent_bytes - first.sent_bytes) / (last.at - first.at) if last.at > first.at else 0.0
 
     def _eta(self, forecast: Forecast | None) -> tuple[float, float, float]:
-        """(expected, low, high) seconds: remaining bytes × measured ratio ÷ forecast, at both ends of both ranges."""
-        if not self._last.memory_total or not self._marks:
-            return -1.0, -1.0, -1.0
-        ratios = self._ratios()
-        if not ratios:
-            return -1.0, -1.0, -1.0
-        if forecast is not None and forecast.samples and forecast.mean > 0:
-            rate, slow, fast = forecast.mean, max(forecast.low, 1.0), forecast.high
-        elif self._last.rate_bytes_per_s > 0:
+        """(expected, low, high) seconds, -1 where nothing is known."""
+        nothing = (-1.0, -1.0, -1.0)
+        ratio = self._ratio()
+        if not self._last.memory_total or ratio is None:
+            return nothing
+        link = known(forecast)
+        own = self._last.rate_bytes_per_s
+        if link is not None:
+            rates = (link.mean, max(link.low, 1.0), link.high)
+        elif own > 0:
             # Nothing is known of the link but what this move got from it: it may have been half or twice of that.
-            rate = self._last.rate_bytes_per_s
-            slow, fast = rate / 2, rate * 2
+            rates = (own, own / 2, own * 2)
         else:
-            return -1.0, -1.0, -1.0
-        low_s = self._remaining(min(ratios)) / fast
-        high_s = self._remaining(max(ratios)) / slow
-        return min(max(self._remaining(ratios[-1]) / rate, low_s), high_s), low_s, high_s
+            return nothing
+        again = self._counts >= PASSES_MIN
+        dirty = self._dirty_bytes_per_s * ratio if again else 0.0
+        # What QEMU has left falls until it counts again: what it will find then has been written already.
+        uncounted_s = self._marks[-1].at - self._counted_at
+        return time_left(
+            Left(
+                wire_bytes=self._remaining(ratio) + dirty * uncounted_s,
+                dirty_bytes_per_s=dirty,
+                work_s=self._work_s(rates[0]),
+                again=again,
+            ),
+            rates,
+        )
 
-    def _ratios(self) -> list[float]:
-        """Wire bytes per byte of guest memory: over the whole move and, last, lately (the better guess of the two)."""
+    def _work_s(self, link_bytes_per_s: float) -> float:
+        """How long what is left takes by what this move lately got done, where the link is not what it waits for."""
         first, last = self._marks[0], self._marks[-1]
-        if not last.guest_bytes:
-            return []
-        ratios = [last.wire_bytes / last.guest_bytes]
+        lasted_s = last.at - first.at
+        if lasted_s <= 0 or self._last.rate_bytes_per_s > LINK_IS_BUSY * link_bytes_per_s:
+            return 0.0
+        done = last.guest_bytes - first.guest_bytes
+        return self._last.memory_remaining / (done / lasted_s) if done > 0 else 0.0
+
+    def _ratio(self) -> float | None:
+        """Wire bytes per byte of guest memory: lately, else over the whole move; None before the first byte."""
+        if not self._marks or not self._marks[-1].guest_bytes:
+            return None
+        first, last = self._marks[0], self._marks[-1]
         lately = last.guest_bytes - first.guest_bytes
-        if lately > 0:
-            ratios.append((last.wire_bytes - first.wire_bytes) / lately)
-        return ratios
+        return (last.wire_bytes - first.wire_bytes) / lately if lately > 0 else last.wire_bytes / last.guest_bytes
 
     def _remaining(self, ratio: float) -> float:
         last = self._last

@@ -28,6 +28,7 @@ from actors.hypervisor.messages import (
     SteerMove,
     StopGuest,
 )
+from actors.migration.decisions import SOON_S, Outlook
 from actors.placement.messages import Place, Placed
 from actors.prediction.messages import Forecast, ForecastQuery, Observe
 from actors.transport.messages import (
@@ -224,6 +225,14 @@ class Remotes:
         """Ask the predictor."""
         query = ForecastQuery(node=node, peer=peer, horizon_s=horizon_s)
         return await self.calls.call(self.calls.central("predictor"), "forecast", query, Forecast, self.deadline_s)
+
+    async def outlook(self, node: str, peer: str, ahead_s: float) -> Outlook:
+        """The forecasts that a move goes by; without them where the predictor is away: it costs its advice, no move."""
+        try:
+            later = await self.forecast(node, peer, ahead_s)
+            return Outlook(soon=await self.forecast(node, peer, SOON_S), later=later)
+        except NovaCronError:
+            return Outlook()
 
     async def observe(self, request: Observe) -> None:
         """Feed the predictor."""

@@ -19,6 +19,7 @@ from actors.hypervisor.messages import (
     StartMove,
     SteerMove,
 )
+from actors.migration.decisions import Outlook, aim_of, expected_rate
 from actors.migration.events import Do, Reading
 from actors.migration.messages import EndTarget, Receive, TargetJob
 from actors.migration.owners import Owners
@@ -26,7 +27,6 @@ from actors.migration.paths import departed
 from actors.migration.receiver import Target, disks_of
 from actors.migration.remotes import Remotes, all_of
 from actors.migration.states import Job, State, Step
-from actors.prediction.messages import Forecast
 from actors.transport.messages import Forward
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     guest: GuestXml
     streams: int = 0
-    link_bytes_per_s: float = 0.0
+    outlook: Outlook = Outlook()
     rtt_ms: float = 0.0
     plain: bool = False
 
@@ -105,11 +105,11 @@ class Saga:
             case Step.FINISH_STATE:
                 await self._owners.arrived(job)
 
-    async def steer(self, job: Job, forecast: Forecast | None) -> None:
-        """Have the source aim at the job's pause with this forecast; what does not arrive is told again later."""
-        aim = _aim(job, forecast.mean if forecast is not None and forecast.samples else 0.0)
+    async def steer(self, job: Job, outlook: Outlook) -> None:
+        """Have the source aim at the job's pause with these forecasts; what does not arrive is told again later."""
+        steering = SteerMove(job=job.id, guest=job.guest, aim=_aim(job, outlook))
         try:
-            await self._remotes.agent(job.source, READ_S).steer_move(SteerMove(job=job.id, guest=job.guest, aim=aim))
+            await self._remotes.agent(job.source, READ_S).steer_move(steering)
         except NovaCronError as error:
             log.debug("not steered", job=job.id, error=str(error))
 
@@ -162,7 +162,7 @@ class Saga:
                 job=job.id,
                 qemu_path=here.ram,
                 wire_path=here.wire,
-                link_bytes_per_s=plan.link_bytes_per_s,
+                link_bytes_per_s=expected_rate(plan.outlook),
                 disks=disks_of(plan.guest.info, here),
                 plain=plan.plain,
             )
@@ -170,7 +170,7 @@ class Saga:
 
     def _start(self, job: Job) -> StartMove:
         disks = [disk.target for disk in self._planned().guest.info.disks if disk.moves]
-        aim = _aim(job, self._planned().link_bytes_per_s)
+        aim = _aim(job, self._planned().outlook)
         return StartMove(job=job.id, guest=job.guest, aim=aim, path=job.path, copy_disks=disks)
 
     def _planned(self) -> Plan:
@@ -218,11 +218,10 @@ class Saga:
             return None
 
 
-def _aim(job: Job, link_bytes_per_s: float) -> Aim:
-    if job.max_mbit and link_bytes_per_s:
-        link_bytes_per_s = min(link_bytes_per_s, job.max_mbit * 1e6 / 8)
-    return Aim(
-        pause_ms=job.pause_budget_ms, fixed_ms=job.fixed_ms, link_bytes_per_s=link_bytes_per_s, rtt_ms=job.rtt_ms
+def _aim(job: Job, outlook: Outlook) -> Aim:
+    cap = job.max_mbit * 1e6 / 8
+    return aim_of(
+        outlook, pause_ms=job.pause_budget_ms, fixed_ms=job.fixed_ms, rtt_ms=job.rtt_ms, cap=cap, stalled=job.stalled
     )
 
 

@@ -25,6 +25,7 @@ PHASES = {
     "cancelled": "cancelled",
 }
 _LINE_EVERY_S = 5.0
+_SAID_IN_WHOLE_S = 120.0
 
 
 def phase(job: "JobView") -> str:
@@ -43,11 +44,13 @@ def done_share(job: "JobView") -> float:
 
 
 def eta(job: "JobView") -> str:
-    """Time left with its interval."""
+    """Time left, as the 80 % interval."""
     progress = job.progress
     if progress.eta_s < 0:
         return ""
-    return f"{seconds(progress.eta_s)} left ({seconds(progress.eta_low_s)} to {seconds(progress.eta_high_s)})"
+    if progress.eta_high_s < _SAID_IN_WHOLE_S:
+        return f"ready in {max(1, round(progress.eta_low_s))}–{max(1, round(progress.eta_high_s))} s"
+    return f"ready in {seconds(progress.eta_low_s)} to {seconds(progress.eta_high_s)}"
 
 
 def details(job: "JobView") -> str:

@@ -97,9 +97,13 @@ class _Mark(msgspec.Struct, frozen=True):
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How fast guest memory can cross: `bytes_per_s`, and whether the link sets that, or the work on the pages."""
+    """How fast guest memory can cross: `bytes_per_s`, and whether the link sets that, or the work on the pages.
+
+    `link_bytes_per_s`: of the link, that it was taken for.
+    """
 
     bytes_per_s: float
+    link_bytes_per_s: float
     link_limited: bool
 
 
@@ -158,13 +162,14 @@ class Controller:
     def take(self, sample: Sample) -> Limit | None:
         """The limit that QEMU is to have from now on; None: the one it has."""
         self._mark(sample)
-        pace = self._pace(sample)
-        wait_ms = self._wait_ms(sample, pace)
+        # Two rates of one link: QEMU is held to what is expected, the pause rests on what is sure.
+        pace, sure = self._pace(sample, self._link()), self._pace(sample, self._sure_link())
+        wait_ms, sure_wait_ms = self._wait_ms(sample, pace), self._wait_ms(sample, sure)
         quick = max(pace.bytes_per_s, self._peak_coding)
         self.near = sample.counts >= PASSES_MIN or sample.remaining_bytes <= quick * NEAR_S
-        allowed = self._allowed(sample, pace, wait_ms)
+        allowed = self._allowed(sample, pace, sure, sure_wait_ms)
         pages_ms = _ms(min(sample.remaining_bytes, allowed.threshold_bytes), pace.bytes_per_s)
-        needed_ms = self._aim.fixed_ms + wait_ms + _ms(sample.remaining_bytes, pace.bytes_per_s)
+        needed_ms = self._aim.fixed_ms + sure_wait_ms + _ms(sample.remaining_bytes, sure.bytes_per_s)
         if sample.counts >= PASSES_MIN:
             self._rounds.take(sample.at_s, sample.counts, needed_ms, sample.remaining_bytes)
         changed = self._differs(allowed)
@@ -181,7 +186,7 @@ class Controller:
             fixed_ms=self._aim.fixed_ms,
             needed_ms=self._rounds.best_ms,
             needed_bytes=self._rounds.best_bytes,
-            fitting_bytes=int(self._fitting_ms(0.0) * pace.bytes_per_s / 1000),
+            fitting_bytes=int(self._fitting_ms(0.0) * sure.bytes_per_s / 1000),
             stalled=self._rounds.stalled,
             link_limited=pace.link_limited,
             link_bytes_per_s=self._link(),
@@ -191,8 +196,8 @@ class Controller:
 
     # -- the decision ---------------------------------------------------------------------------------------------
 
-    def _allowed(self, sample: Sample, pace: Pace, wait_ms: float) -> Limit:
-        if not self.near or pace.bytes_per_s <= 0:
+    def _allowed(self, sample: Sample, pace: Pace, sure: Pace, wait_ms: float) -> Limit:
+        if not self.near or sure.bytes_per_s <= 0:
             return FLOOR
         fitting_ms = self._fitting_ms(wait_ms)
         # Let go only when there is room again for pages.
@@ -206,7 +211,7 @@ class Controller:
             rate = max(HELD_BYTES_PER_S + 1, int(pace.bytes_per_s * AHEAD))
         limit = Limit(
             downtime_ms=max(FLOOR.downtime_ms, int(fitting_ms)),
-            bandwidth_bytes_per_s=int(pace.bytes_per_s),
+            bandwidth_bytes_per_s=int(sure.bytes_per_s),
             rate_bytes_per_s=rate,
         )
         fits_soon = sample.remaining_bytes <= limit.threshold_bytes + soon_bytes
@@ -250,11 +255,11 @@ class Controller:
             self._peak_coding = max(self._peak_coding, (sample.stream_bytes - early.stream_bytes) / lasted_s)
             self._peak_wire = max(self._peak_wire, (sample.wire_bytes - early.wire_bytes) / lasted_s)
 
-    def _pace(self, sample: Sample) -> Pace:
-        by_link = self._link() / self._ratio(sample)
+    def _pace(self, sample: Sample, link_bytes_per_s: float) -> Pace:
+        by_link = link_bytes_per_s / self._ratio(sample)
         if 0 < self._peak_arriving < by_link:
-            return Pace(self._peak_arriving, link_limited=False)
-        return Pace(by_link, link_limited=True)
+            return Pace(self._peak_arriving, link_bytes_per_s, link_limited=False)
+        return Pace(by_link, link_bytes_per_s, link_limited=True)
 
     def _ratio(self, sample: Sample) -> float:
         """Wire bytes per byte of guest memory: the worst of the last MiB and the last seconds, once there are such."""
@@ -280,13 +285,18 @@ class Controller:
             return max(self._aim.link_bytes_per_s, self._shown)
         return self._peak_shown or self._peak_wire
 
+    def _sure_link(self) -> float:
+        """Bytes per second that the link carries through the pause; what crosses now says nothing of that."""
+        sure = self._aim.sure_bytes_per_s
+        return min(sure, self._link()) if sure > 0 else self._link()
+
     def _wait_ms(self, sample: Sample, pace: Pace) -> float:
         """How long the last pages wait behind what is on its way; one round trip of it is only the news' own delay."""
         if self.blind:
             return 0.0
         word = self._arrived[-1] if self._arrived else Arrived(at_s=0.0, stream_bytes=0, wire_bytes=0)
         work_ms = _ms(sample.stream_bytes - word.stream_bytes, self._peak_arriving or pace.bytes_per_s)
-        link_ms = _ms(sample.wire_bytes - word.wire_bytes, self._link())
+        link_ms = _ms(sample.wire_bytes - word.wire_bytes, pace.link_bytes_per_s)
         return max(0.0, max(work_ms, link_ms) - self._aim.rtt_ms)
 
 

@@ -261,7 +261,7 @@ def test_migrate(cli: Cli, backend: FakeBackend) -> None:
     assert (request.guest, request.to, request.pause_ms) == ("web1", "paris1", 100)
     assert request.key, "the request can be repeated"
     assert "web1: copying while it runs · 20.0 MiB sent for 256.0 MiB · 96.0 Mbit/s · round 1" in result.stderr
-    assert "4.0 s left (3.0 s to 6.5 s)" in result.stderr
+    assert "ready in 3–6 s" in result.stderr
     words = " ".join(result.stdout.split())
     assert (
         "total time 9.0 s pause 42 ms · 50 ms predicted · last pages 2, device state 10, round trips 20, resume 10"
