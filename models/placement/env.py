@@ -1,7 +1,7 @@
 """Placement as a Gymnasium environment: one request a step, one row of features a node, the node as the action."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -52,12 +52,13 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
         if most > self.rows:
             raise ValueError(f"a window has {most} nodes, nodes_max is {self.rows}")
         self._windows, self._reward = windows, reward or Reward()
-        self.observation_space = spaces.Dict(
+        boxes = spaces.Dict(
             {
                 "nodes": spaces.Box(-_BOUND, _BOUND, (self.rows, len(FEATURES)), np.float32),
                 "mask": spaces.MultiBinary(self.rows),
             }
         )
+        self.observation_space = cast(spaces.Space[Observation], boxes)
         self.action_space = spaces.Discrete(self.rows)
         self._next = 0
 
