@@ -16,6 +16,8 @@ class MemberView(View):
     site: str
     role: str = Field(description="host, or witness: a member without guests")
     leads: bool
+    votes: bool = Field(True, description="false: it is no member any more")
+    caught: str = Field("", description="as what it was caught lying, for which the others excluded it")
     match: int = Field(-1, description="newest entry that the leader knows to be on its disk; -1: not known here")
     lag: int = Field(-1, description="entries that it lacks; -1: not known here")
     silent_s: float = Field(-1.0, description="since the answering member last heard of it; -1: never")
@@ -25,10 +27,12 @@ class ClusterStateView(View):
     """How the members of the control state stand, as one of them sees it."""
 
     node: str = Field(description="the member that answers")
-    mode: str = Field(description="the protocol: raft")
+    mode: str = Field(description="the protocol now: raft or bft")
+    configured: str = Field(description="the one that is asked for: auto, raft, bft or adaptive")
+    part: int = Field(description="how often the protocol was switched")
     leader: str = Field(description="empty: none is known, and nothing can be agreed on")
-    settled: bool = Field(description="a leader is known")
-    term: int
+    settled: bool = Field(description="a leader is known, and enough members are heard")
+    term: int = Field(description="Raft's term or BFT's view")
     last: int = Field(description="index of the newest entry of the log")
     commit: int = Field(description="of the newest that a majority has on disk")
     applied: int

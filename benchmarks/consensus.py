@@ -26,12 +26,15 @@ def consensus(
     live: Annotated[
         bool, typer.Option("--live", help="Instead: real members beside etcd, with sockets and syncs.")
     ] = False,
+    members: Annotated[str, typer.Option(help="With --live: how many members, BFT's from 4 on.")] = "3,5",
+    rtts: Annotated[str, typer.Option(help="With --live: milliseconds of delay there and back.")] = "0,50",
+    failovers: Annotated[int, typer.Option(min=1, help="With --live: how often the leader is killed.")] = 1,
     seconds: Annotated[float, typer.Option(min=0.1, help="With --live: how long each row is loaded.")] = 5.0,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
 ) -> None:
     """Run the seeds; the first that breaks a promise ends the run, with its trace and how to see it again."""
     if live:
-        _live(seconds, json)
+        _live(numbers(members), numbers(rtts), seconds, failovers, json)
         return
     from benchmarks.agreeing.run import MODES, simulate
     from benchmarks.report import Row, show, write
@@ -60,24 +63,38 @@ def consensus(
     show("Consensus under faults", [{"what": what, "count": count} for what, count in row.items()], ["what", "count"])
 
 
-def _live(seconds: float, json: Path | None) -> None:
-    """Three and five members on a LAN and on 50 ms lines."""
-    import asyncio
+def numbers(text: str) -> list[int]:
+    """The numbers of a list with commas.
 
+    Raises:
+        BadRequest: it is none.
+    """
+    try:
+        return [int(each) for each in text.split(",")]
+    except ValueError as error:
+        raise BadRequest(detail=f"{text!r} is no list of numbers like 3,5") from error
+
+
+def _live(members: list[int], rtts: list[int], seconds: float, failovers: int, json: Path | None) -> None:
+    """Members on a LAN and on slow lines, one row after the other."""
+    import asyncio
+    from itertools import product
+
+    from actors.config.schema import BFT_MEMBERS_MIN
     from benchmarks.deciding.run import row
     from benchmarks.deciding.systems import SYSTEMS
     from benchmarks.report import Row, show, write
 
     rows: list[Row] = []
-    for members in (3, 5):
-        for rtt_ms in (0.0, 50.0):
-            for system in SYSTEMS:
-                try:
-                    rows.append(asyncio.run(row(system, members, rtt_ms, seconds)))
-                except SetupMissing as missing:
-                    note(str(missing))
-                    continue
-                note(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
+    for count, rtt_ms, system in product(members, rtts, SYSTEMS):
+        if SYSTEMS[system].mode == "bft" and count < BFT_MEMBERS_MIN:
+            continue
+        try:
+            rows.append(asyncio.run(row(system, count, float(rtt_ms), seconds, failovers)))
+        except SetupMissing as missing:
+            note(str(missing))
+            continue
+        note(", ".join(f"{name} {value}" for name, value in rows[-1].items()))
     if json is not None:
         write("consensus-live", rows, json)
     show("Members beside etcd", rows, list(rows[0]))

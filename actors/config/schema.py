@@ -238,10 +238,22 @@ class Placement(Section):
     max_vcpus_per_cpu: float = Field(8.0, gt=0, description="overcommit of CPUs at most")
 
 
+LONE_SITE_MEMBERS = 3
+BFT_MEMBERS_MIN = 4
+"""3f + 1 for one that lies."""
+
+
 class Consensus(Section):
     """ACP: who decides ownership. The members of `ClusterState` use it; all of them need the same."""
 
-    mode: Literal["auto", "raft", "bft"] = Field("auto", description="raft; auto is raft too, bft can't be had yet")
+    mode: Literal["auto", "raft", "bft", "adaptive"] = Field(
+        "auto",
+        description="auto is raft; bft outlives members that lie, from 4 on; adaptive: by the links",
+    )
+    switch_after_s: float = Field(
+        60.0, ge=1, le=86_400, description="adaptive: the links must ask for the other protocol for so long"
+    )
+    switch_rest_s: float = Field(300.0, ge=0, le=86_400, description="adaptive: no sooner than so long after a switch")
     heartbeat_ms: int = Field(250, ge=10, description="the leader is heard this often; a tick of the members")
     election_ms: int = Field(3000, ge=100, description="a leader silent for so long, or up to twice that, is replaced")
     witness: Name | None = Field(
@@ -265,12 +277,6 @@ class Consensus(Section):
             raise Misfit("must be greater than 10 × heartbeat_ms, or a busy leader is voted out", "election_ms")
         if self.lease_pause_s * 2 > self.lease_s:
             raise Misfit("may be half of lease_s at most, or no time is left to renew", "lease_pause_s")
-        return self
-
-    @model_validator(mode="after")
-    def _mode_can_be_had(self) -> Self:
-        if self.mode == "bft":
-            raise Misfit("BFT runs in the simulator only so far: set it to raft or auto", "mode")
         return self
 
 
@@ -331,6 +337,32 @@ class Config(Section):
         if members and witness is not None and witness not in members:
             raise Misfit(f"the witness {witness!r} must be one of them", "consensus", "members")
         return self
+
+    @model_validator(mode="after")
+    def _members_are_enough(self) -> Self:
+        mode, members = self.consensus.mode, self.member_names
+        if mode in ("bft", "adaptive") and len(members) < BFT_MEMBERS_MIN:
+            raise Misfit(
+                f"{mode} needs {BFT_MEMBERS_MIN} members at least, to outlive one that lies, and these are"
+                f" {len(members)} ({', '.join(members)}): name more nodes in consensus.members, or set it to raft",
+                "consensus",
+                "mode",
+            )
+        return self
+
+    @property
+    def member_names(self) -> list[str]:
+        """Nodes of the control state's members: `consensus.members` if they are named there; else the lead node of each
+        site and the witness, and in a cluster of one site with three nodes or more its first three."""
+        sites, witness = self.topology.sites, self.consensus.witness
+        lone = len(sites) == 1 and len(sites[0].nodes) >= LONE_SITE_MEMBERS
+        count = LONE_SITE_MEMBERS if lone else 1
+        return self.consensus.members or [
+            node.name
+            for site in sites
+            for place, node in enumerate(site.nodes)
+            if place < count or node.name == witness
+        ]
 
     @property
     def site(self) -> Site:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,15 +14,17 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Address, Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.consensus.raft.config import Config as RaftConfig
-from actors.consensus.ready import Membership, Snapshot
+from actors.consensus.chain import LinkMode
+from actors.consensus.ready import Evidence, Membership, Snapshot
 from actors.control import trail
 from actors.control.chores import Chores
 from actors.control.commands import AnyCommand, seal
 from actors.control.decision import Refusal
+from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
+from actors.control.keys import public_of, secret_in
 from actors.control.links import Links, Register
-from actors.control.members import FOLDER, STORE_FILE, Founder, founded, founding_of
+from actors.control.members import FOLDER, Founder, founded, founding_of, settings_of
 from actors.control.messages import (
     EVENTS_MAX,
     SERVICE,
@@ -48,17 +51,20 @@ from actors.control.messages import (
 )
 from actors.control.model import ControlState
 from actors.control.ownership import standing
-from actors.control.parcels import Parcel
+from actors.control.parcels import ModesAre, Parcel
+from actors.control.shelf import Shelf
 from actors.control.shell import Shell
-from actors.control.store import ControlStore
+from actors.control.switching import Switching
 from actors.control.views import view_of
 from actors.control.watch import Compacted
-from actors.errors import BodyInvalid, GuestUnknown, JobUnknown, NotFound, StateRefused
-from actors.transport.messages import Expose, Forward
+from actors.errors import BodyInvalid, GuestUnknown, JobUnknown, NotFound, NovaCronError, StateRefused
+from actors.transport.messages import Expose, Forward, LinksQuery, LinkStates
 
 log = structlog.get_logger()
+LOOK_S = 5.0
 _CALL_S = 5.0
 _DEADLINE_MAX_S = 60.0
+Modes = Callable[[], Awaitable[dict[str, LinkMode]]]
 _commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 
 
@@ -70,16 +76,20 @@ class ClusterState(Service):
     Args:
         config: this node's configuration.
         register: joins the links' sockets; this node's transport when left out.
+        modes: gives the modes of this node's links by the peer's name; this node's transport when left out.
     """
 
-    def __init__(self, config: Config, register: Register | None = None) -> None:
+    def __init__(self, config: Config, register: Register | None = None, modes: Modes | None = None) -> None:
         self._config = config
         self._register = register or _registers(config)
+        self._modes = modes or _modes_of(config)
         self._driver: Driver
         self._founders: tuple[Founder, ...] = ()
         self._me: Founder
-        self._store: ControlStore
+        self._shelf: Shelf
         self._links: Links
+        self._distances: Distances
+        self._looking: asyncio.Task[None] | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
         self._running: asyncio.Task[None] | None = None
 
@@ -159,7 +169,7 @@ class ClusterState(Service):
     async def cluster(self, caller: Caller, request: Fresh) -> ClusterView:  # noqa: ARG002
         """How the members stand, as this one sees it now."""
         await self._started()
-        return view_of(self._driver.shell, self._me, self._founders, now_ms())
+        return view_of(self._driver.shell, self._me, self._founders, now_ms(), self._config.consensus.mode)
 
     @exposed(to_peers=True)
     async def audit(self, caller: Caller, request: TrailQuery) -> TrailPage:  # noqa: ARG002
@@ -168,7 +178,7 @@ class ClusterState(Service):
         # The newest first: what leaves them meanwhile is in the store by then.
         newest = [*state.audit, *self._driver.shell.replica.trail]
         count, moves = state.audit_count, trail.moves_of(state, request.guest)
-        stored = await asyncio.to_thread(self._store.audit, request.after - 1, trail.LOOKED_MAX + 1)
+        stored = await asyncio.to_thread(self._shelf.newest.store.audit, request.after - 1, trail.LOOKED_MAX + 1)
         if len(stored) > trail.LOOKED_MAX:
             newest = []
         return await asyncio.to_thread(trail.page, request, [*stored, *newest], count, moves)
@@ -210,52 +220,77 @@ class ClusterState(Service):
             raise NotFound(what=f"member of the control state on {config.node.name}")
         self._me = mine[0]
         begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in self._founders)))
-        store = await asyncio.to_thread(ControlStore, folder / STORE_FILE, begins)
+        shelf = await asyncio.to_thread(Shelf, folder, begins)
         try:
-            await self._go_on(store)
+            await self._go_on(shelf, folder)
         except BaseException:
             # Or the next try would find it open.
-            store.close()
+            shelf.close()
             raise
 
-    async def _go_on(self, store: ControlStore) -> None:
-        """Take part with what is in `store`."""
-        self._store = store
+    async def _go_on(self, shelf: Shelf, folder: Path) -> None:
+        """Take part with what is on `shelf`."""
+        self._shelf = shelf
         config, settings = self._config, self._config.consensus
+        secret = await asyncio.to_thread(secret_in, folder)
         peers = {each.number: each.node for each in self._founders if each is not self._me}
-        self._links = Links(
-            peers, config.node.run_dir / FOLDER, founding_of(self._founders), self._register, self._receive
-        )
+        founding = founding_of(self._founders)
+        self._links = Links(peers, config.node.run_dir / FOLDER, founding, self._register, self._receive)
         shell = Shell(
             self._me.number,
-            store,
-            RaftConfig(election_ticks=settings.election_ms // settings.heartbeat_ms, heartbeat_ticks=1),
-            tick_ms=settings.heartbeat_ms,
+            shelf,
+            settings_of(config, founding),
+            secret,
             seed=int.from_bytes(os.urandom(8)),
             now_ms=now_ms(),
             post=self._links.post,
+            report=_report,
         )
-        chores = Chores(shell, self._me, self._founders, config.topology)
+        self._distances = Distances(self._me.number, {each.node: each.number for each in self._founders})
+        switching = Switching(settings, self._distances)
+        chores = Chores(shell, self._me, self._founders, config.topology, public_of(secret), switching)
         self._driver = Driver(
             shell, settings.heartbeat_ms / 1000, lambda now: chores.look(now, int(time.time() * 1000))
         )
         await self._links.start()
-        self._running = asyncio.create_task(self._drive(store))
+        self._running = asyncio.create_task(self._drive(shelf))
+        if settings.mode == "adaptive":
+            self._looking = asyncio.create_task(self._look_at_links(peers))
         log.info("member started", number=self._me.number, applied=shell.replica.state.applied)
 
+    async def _look_at_links(self, peers: dict[int, str]) -> None:
+        """Ask the transport for the modes of this member's links, and tell the others, for ever."""
+        while True:
+            try:
+                modes = self._distances.measured(await self._modes(), now_ms())
+                for number in peers:
+                    self._links.post(number, ModesAre(modes))
+            except NovaCronError as error:
+                log.info("the modes of the links are not known", reason=str(error))
+            await asyncio.sleep(LOOK_S)
+
     def _receive(self, sender: int, parcel: Parcel) -> None:
+        if isinstance(parcel, ModesAre):
+            self._distances.told(sender, parcel.modes, now_ms())
+            return
         self._driver.shell.receive(sender, parcel, now_ms())
         self._driver.stir()
 
-    async def _drive(self, store: ControlStore) -> None:
+    async def _drive(self, shelf: Shelf) -> None:
         try:
             await self._driver.run()
         except asyncio.CancelledError:
-            store.close()
+            if self._looking is not None:
+                self._looking.cancel()
+            shelf.close()
             raise
         except Exception:
             log.exception("the member can't go on; it starts anew from its disk")
             _end()
+
+
+def _report(evidence: Evidence) -> None:
+    log.error("a member lied; the others exclude it", member=evidence.member, lie=evidence.kind)
 
 
 def _end() -> NoReturn:
@@ -266,6 +301,17 @@ def _end() -> NoReturn:
 def _within(deadline_s: float) -> float:
     # Written so that NaN, which is neither, gets the limit too.
     return deadline_s if 0 <= deadline_s <= _DEADLINE_MAX_S else _DEADLINE_MAX_S
+
+
+def _modes_of(config: Config) -> Modes:
+    directory = Directory(config.node.name, config.topology)
+    transport = Address(service="transport", node=config.node.name)
+
+    async def modes() -> dict[str, LinkMode]:
+        found = await directory.call(transport, "links", LinksQuery(after=time.time()), LinkStates, _CALL_S)
+        return {link.peer: link.mode for link in found.links if link.state == "up"}
+
+    return modes
 
 
 def _registers(config: Config) -> Register:

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import msgspec
 from msgspec.structs import replace
 
-from actors.control.commands import AnyCommand, Envelope
+from actors.control.commands import Command, Envelope
 from actors.control.model import Audit, ControlState
 
 KEPT = 256
@@ -18,7 +18,7 @@ GENESIS = bytes(32)
 _SUBJECTS = ("guest", "node", "job", "component", "name")
 
 
-def record(state: ControlState, index: int, envelope: Envelope, command: AnyCommand, detail: str) -> Audit:
+def record(state: ControlState, index: int, envelope: Envelope, command: Command, detail: str) -> Audit:
     """Add an accepted command to the trail; the entry as it stands there."""
     entry = Audit(
         number=state.audit_count + 1,

@@ -1,20 +1,34 @@
 """What a member does by itself: joins the configured nodes, says which rules it knows, ends leases that were let go."""
 
 from actors.config.schema import Topology
-from actors.control.commands import ExpireLease, JoinNode, seal
+from actors.control.commands import AnyCommand, EnrolMember, JoinNode, Upgrade, seal
 from actors.control.members import Founder
 from actors.control.model import VERSION
 from actors.control.shell import Shell
+from actors.control.switching import Switching
 
 _AGAIN_MS = 5000.0
 _EVERY_MS = 500.0
 
 
 class Chores:
-    """Those of one member. A proposal that is lost is made again; one that is doubled changes nothing."""
+    """Those of one member. A proposal that is lost is made again; one that is doubled changes nothing.
 
-    def __init__(self, shell: Shell, me: Founder, founders: tuple[Founder, ...], topology: Topology) -> None:
-        self._shell, self._by = shell, f"member:{me.node}"
+    `key`: the public one that it signs with.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        me: Founder,
+        founders: tuple[Founder, ...],
+        topology: Topology,
+        key: str,
+        switching: Switching,
+    ) -> None:
+        self._shell, self._by, self._switching = shell, f"member:{me.node}", switching
+        self._enrol = EnrolMember(number=me.number, node=me.node, site=me.site, role=me.role, key=key)
+        self._members = [each.node for each in founders]
         members = {each.node: each for each in founders}
         nodes = [(node.name, site.name) for site in topology.sites for node in site.nodes]
         # Members last, this one at the very end: once it is known, so are all.
@@ -41,11 +55,21 @@ class Chores:
         shell, state = self._shell, self._shell.replica.state
         mine = state.nodes.get(self._own.node)
         # A leader that is not known yet joins in its turn, below.
-        speaks_anew = mine.speaks != VERSION if mine is not None else not shell.core.leads
+        speaks_anew = mine.speaks != VERSION if mine is not None else not shell.proposes
         if speaks_anew and shell.core.leader:
             self._ask(self._own, ("", 0, 0), now_ms, at_ms)
-        if not shell.core.leads:
-            return
+        if state.cluster.version >= EnrolMember.SINCE and str(self._enrol.number) not in state.members:
+            self._ask(self._enrol, ("enrol", 0, 0), now_ms, at_ms)
+        if shell.proposes:
+            self._propose(now_ms, at_ms)
+        self._switching.look(shell, now_ms)
+        self._asked_ms = {key: asked for key, asked in self._asked_ms.items() if now_ms - asked < _AGAIN_MS}
+
+    def _propose(self, now_ms: float, at_ms: int) -> None:
+        shell, state = self._shell, self._shell.replica.state
+        speak = [state.nodes[name].speaks for name in self._members if name in state.nodes]
+        if state.cluster.version < VERSION and len(speak) == len(self._members) and min(speak) >= VERSION:
+            self._ask(Upgrade(to=VERSION), ("upgrade", 0, 0), now_ms, at_ms)
         for join in self._joins:
             if join.node in state.nodes:
                 # One that an operator removes later is not joined again before this member's next start.
@@ -54,9 +78,8 @@ class Chores:
                 self._ask(join, (join.node, 0, 0), now_ms, at_ms)
         for expiry in shell.replica.book.due(now_ms):
             self._ask(expiry, (expiry.node, expiry.number, expiry.renewal + 1), now_ms, at_ms)
-        self._asked_ms = {key: asked for key, asked in self._asked_ms.items() if now_ms - asked < _AGAIN_MS}
 
-    def _ask(self, command: JoinNode | ExpireLease, key: tuple[str, int, int], now_ms: float, at_ms: int) -> None:
+    def _ask(self, command: AnyCommand, key: tuple[str, int, int], now_ms: float, at_ms: int) -> None:
         if now_ms - self._asked_ms.get(key, float("-inf")) < _AGAIN_MS:
             return
         self._asked_ms[key] = now_ms

@@ -2,9 +2,11 @@
 
 from msgspec.structs import replace
 
+from actors.control import member_rules
 from actors.control.commands import (
     ClusterCommand,
     DrainNode,
+    EnrolMember,
     JoinNode,
     RemoveNode,
     RemovePolicy,
@@ -31,6 +33,8 @@ def decide(state: ControlState, command: ClusterCommand, asked: Asked) -> Outcom
     match command:
         case JoinNode():
             return _join(state, command, asked)
+        case EnrolMember():
+            return member_rules.enrol(state, command, asked)
         case DrainNode():
             node = node_of(state, command.node)
             return _put_node(replace(node, draining=command.draining))

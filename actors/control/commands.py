@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from actors.control.model import Component, Count, Definition, Label, Name, Role, Takeover, Text
+from actors.control.model import Component, Count, Definition, Key, Label, Name, Role, Takeover, Text
 from actors.migration.states import Ruling, State
 
 COMMAND_BYTES_MAX = 131_072
@@ -67,6 +67,26 @@ class JoinNode(Command, frozen=True, kw_only=True):
     site: Name
     role: Role = "host"
     speaks: Count = 0
+
+
+class EnrolMember(Command, frozen=True, kw_only=True):
+    """A member says who it is, and the key that it signs with; only `member:NODE` may."""
+
+    SINCE: ClassVar[int] = 2
+    number: Annotated[int, Meta(ge=1, le=2**31)]
+    node: Name
+    site: Name
+    role: Role = "host"
+    key: Key
+
+
+class ExcludeMember(Command, frozen=True, kw_only=True):
+    """What an `EVIDENCE` entry of the log means; in no entry of its own, so that nobody can ask for it."""
+
+    SINCE: ClassVar[int] = 2
+    number: int
+    node: str
+    lie: str
 
 
 class DrainNode(Command, frozen=True, kw_only=True):
@@ -274,7 +294,7 @@ class EndMove(Command, frozen=True, kw_only=True):
     error: Text = ""
 
 
-ClusterCommand = Upgrade | JoinNode | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
+ClusterCommand = Upgrade | JoinNode | EnrolMember | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
 LeaseCommand = SetTerms | AcquireLease | RenewLease | ExpireLease | YieldLease | Override
 GuestCommand = DefineGuest | RemoveGuest | StartGuest | StopGuest | FailOver | SetReplica | MarkReplica | RemoveReplica
 MoveCommand = BeginMove | AdvanceMove | CommitMove | EndMove

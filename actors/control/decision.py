@@ -7,7 +7,7 @@ import msgspec
 
 from actors.control.model import AnyRecord
 
-Table = Literal["cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags"]
+Table = Literal["cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags", "members"]
 
 
 class Refusal(StrEnum):

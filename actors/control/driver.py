@@ -9,7 +9,8 @@ from typing import TypeVar
 import structlog
 
 from actors.control.model import ControlState, Result
-from actors.control.shell import Shell, Undecided
+from actors.control.shell import Shell
+from actors.control.waiting import Undecided
 from actors.errors import NoMajority
 
 log = structlog.get_logger()

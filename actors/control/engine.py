@@ -8,7 +8,7 @@ from typing import assert_never
 
 import msgspec
 
-from actors.control import audit, cluster_rules, guest_rules, lease_rules, move_rules, sessions
+from actors.control import audit, cluster_rules, guest_rules, lease_rules, member_rules, move_rules, sessions
 from actors.control.commands import (
     COMMAND_BYTES_MAX,
     AnyCommand,
@@ -69,6 +69,25 @@ def apply(state: ControlState, index: int, entry: bytes) -> Applied:
     if envelope.session and str(envelope.session) in state.sessions:
         sessions.answered(state, envelope, applied.result)
     return applied
+
+
+def exclude(state: ControlState, index: int, evidence: bytes) -> Applied:
+    """Apply an `EVIDENCE` entry, with which the members excluded one of them for a lie.
+
+    Raises:
+        ValueError: `index` is not the next one: the caller's mistake.
+    """
+    _in_order(state, index)
+    state.applied = index
+    found = member_rules.excluded(state, evidence)
+    if found is None:
+        return Applied(Result(index=index))
+    command, change = found
+    _write(state, change)
+    state.revision = index
+    envelope = Envelope(version=command.SINCE, by="members", body=msgspec.msgpack.encode(command))
+    entry = audit.record(state, index, envelope, command, f"member {command.number} lied: {command.lie}")
+    return Applied(Result(index=index), (Event(index, change.table, change.key, change.record),), entry)
 
 
 def _in_order(state: ControlState, index: int) -> None:

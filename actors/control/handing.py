@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from actors.consensus.raft.messages import Install
+from actors.consensus.chain.parts import Tagged
 from actors.consensus.ready import Member
 from actors.control import snapshot
 from actors.control.model import ControlState
@@ -43,21 +43,18 @@ class Giving:
 
 
 class Taking:
-    """The receiving side: one snapshot at a time; a newer one takes its place."""
+    """The receiving side, for one sender: one snapshot at a time; a newer one takes its place."""
 
-    def __init__(self, post: Post) -> None:
-        self._post = post
-        self._from: Member = 0
-        self._install: Install | None = None
+    def __init__(self, sender: Member, post: Post) -> None:
+        self._from, self._post = sender, post
+        self._install: Tagged | None = None
         self._have = bytearray()
         self._asked_ms = 0.0
 
-    def begin(self, sender: Member, install: Install, now_ms: float) -> None:
-        """Fetch what `install` needs; the same again goes on where it was."""
-        running = self._install
-        same = running is not None and running.snapshot == install.snapshot and self._from == sender
-        self._from, self._install = sender, install
-        if not same:
+    def begin(self, install: Tagged, now_ms: float) -> None:
+        """Fetch what `install`, an `Install` of either protocol, needs; the same again goes on where it was."""
+        running, self._install = self._install, install
+        if running is None or _named(running) != _named(install):
             self._have = bytearray()
             self._ask(now_ms)
 
@@ -66,10 +63,10 @@ class Taking:
         if self._install is not None and now_ms - self._asked_ms > _AGAIN_MS:
             self._ask(now_ms)
 
-    def told(self, sender: Member, parcel: StateIs, now_ms: float) -> tuple[Install, bytes, ControlState] | None:
-        """Take a piece; when it was the last and all of it is right, what came with the leader's message."""
+    def told(self, parcel: StateIs, now_ms: float) -> tuple[Tagged, bytes, ControlState] | None:
+        """Take a piece; when it was the last and all of it is right, what came with the sender's message."""
         install = self._install
-        if install is None or sender != self._from or parcel.index != install.snapshot.index:
+        if install is None or parcel.index != install.message.snapshot.index:
             return None
         if not len(self._have) < parcel.total_bytes <= snapshot.BYTES_MAX or (
             parcel.offset == len(self._have) and not parcel.piece
@@ -83,15 +80,19 @@ class Taking:
             self._ask(now_ms)
             return None
         whole, self._install, self._have = bytes(self._have), None, bytearray()
-        if snapshot.digest_of(whole) != install.snapshot.digest:
+        if snapshot.digest_of(whole) != install.message.snapshot.digest:
             return None
         try:
-            state = snapshot.decode(whole, f"a snapshot from member {sender}")
+            state = snapshot.decode(whole, f"a snapshot from member {self._from}")
         except NovaCronError:
             return None
-        return (install, whole, state) if state.applied == install.snapshot.index else None
+        return (install, whole, state) if state.applied == install.message.snapshot.index else None
 
     def _ask(self, now_ms: float) -> None:
         assert self._install is not None, "nothing is fetched"
         self._asked_ms = now_ms
-        self._post(self._from, AskState(self._install.snapshot.index, len(self._have)))
+        self._post(self._from, AskState(self._install.message.snapshot.index, len(self._have)))
+
+
+def _named(install: Tagged) -> tuple[int, bytes]:
+    return install.message.snapshot.index, install.message.snapshot.digest

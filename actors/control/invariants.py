@@ -24,6 +24,7 @@ def _keys(state: ControlState) -> Iterator[str]:
         *((key, replica_key(each.guest, each.node)) for key, each in state.replicas.items()),
         *((key, policy.name) for key, policy in state.policies.items()),
         *((key, flag.component) for key, flag in state.flags.items()),
+        *((key, str(member.number)) for key, member in state.members.items()),
         *((key, str(session.id)) for key, session in state.sessions.items()),
     )
     yield from (f"record {name} stands under {key}" for key, name in named if key != name)

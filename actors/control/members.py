@@ -7,14 +7,16 @@ from typing import Literal
 import msgspec
 
 from actors.config.schema import Config
+from actors.consensus.bft.settings import BftSettings
+from actors.consensus.raft.config import Config as RaftConfig
+from actors.control.shelf import parts_in
+from actors.control.shell import Settings
 from actors.errors import Conflict, StateCorrupt
 from actors.files import write_atomically
 
-LONE_SITE_MEMBERS = 3
 FOLDER = "control"
 """Of a member, in `node.state_dir`."""
 FOUNDERS_FILE = "founders.json"
-STORE_FILE = "state.db"
 
 
 class Founder(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,23 +29,11 @@ class Founder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def members_of(config: Config) -> tuple[Founder, ...]:
-    """`consensus.members` if they are named there; else the lead node of each site and the witness, and in a cluster of
-    one site with three nodes or more its first three.
-
-    They are numbered from 1 in the order of the list or of the topology.
-    """
+    """The configured ones, numbered from 1 in the order of the list or of the topology."""
     topology, witness = config.topology, config.consensus.witness
-    lone = len(topology.sites) == 1 and len(topology.sites[0].nodes) >= LONE_SITE_MEMBERS
-    count = LONE_SITE_MEMBERS if lone else 1
-    chosen = config.consensus.members or [
-        node.name
-        for site in topology.sites
-        for place, node in enumerate(site.nodes)
-        if place < count or node.name == witness
-    ]
     return tuple(
         Founder(number=number, node=node, site=site.name, role="witness" if node == witness else "host")
-        for number, node in enumerate(chosen, 1)
+        for number, node in enumerate(config.member_names, 1)
         if (site := topology.site_of(node)) is not None
     )
 
@@ -62,7 +52,7 @@ def founded(folder: Path, config: Config) -> tuple[Founder, ...]:
     """
     path, now = folder / FOUNDERS_FILE, members_of(config)
     if not path.exists():
-        if (folder / STORE_FILE).exists():
+        if parts_in(folder):
             raise StateCorrupt(where=str(path), reason="it is missing, which belongs to the store beside it")
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, msgspec.json.encode(now), 0o600)
@@ -79,6 +69,16 @@ def founded(folder: Path, config: Config) -> tuple[Founder, ...]:
             f" stop every node and move {folder} away on each"
         )
     return then
+
+
+def settings_of(config: Config, founding: bytes) -> Settings:
+    """What a member of that cluster is told."""
+    ticks = config.consensus.election_ms // config.consensus.heartbeat_ms
+    return Settings(
+        raft=RaftConfig(election_ticks=ticks, heartbeat_ticks=1),
+        bft=BftSettings(chain=founding, beat=max(1, ticks // 4), timeout=ticks, checkpoint=512, window=2048),
+        tick_ms=config.consensus.heartbeat_ms,
+    )
 
 
 def founding_of(founders: tuple[Founder, ...]) -> bytes:

@@ -193,7 +193,9 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     """One member as the answering one sees it.
 
     `match`: newest entry that the leader knows to be on its disk; -1 where the answering member does not lead. `lag`:
-    entries that it lacks, -1 likewise. `silent_s`: since the answering member last heard of it; -1: never.
+    entries that it lacks, -1 likewise; in BFT every member knows what the others said. `silent_s`: since the answering
+    member last heard of it; -1: never. `votes`: false for one that is no member any more, `caught`: as what it was
+    caught lying.
     """
 
     number: int
@@ -201,6 +203,8 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     role: str
     leads: bool
+    votes: bool = True
+    caught: str = ""
     match: int = -1
     lag: int = -1
     silent_s: float = -1.0
@@ -209,12 +213,16 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):
     """How the members stand, as `node` sees it: local knowledge, so it answers without a majority too.
 
-    `leader`: '' when none is known. `settled`: a leader is known that a majority hears. `last`, `commit`, `applied`:
-    indices of the log's newest, newest committed and newest applied entry here. `mode`: the protocol, `raft`.
+    `leader`: '' when none is known. `settled`: a leader is known and enough members are heard. `last`, `commit`,
+    `applied`: indices of the log's newest, newest committed and newest applied entry here. `mode`: the protocol that it
+    is agreed on with now, `raft` or `bft`; `configured`: the one that is asked for; `part`: how often it was switched.
+    `term`: Raft's term or BFT's view.
     """
 
     node: str
     mode: str
+    configured: str
+    part: int
     leader: str
     settled: bool
     term: int

@@ -8,14 +8,15 @@ from msgspec import Meta
 
 from actors.migration.states import Ruling, State
 
-VERSION = 1
-"""The newest version of the state's rules that this code knows."""
+VERSION = 2
+"""The newest version of the state's rules that this code knows. 2: members with keys."""
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Label = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=1024)]
 Definition = Annotated[str, Meta(min_length=1, max_length=65536)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Component = Literal["amst", "hde", "pba", "ass", "acp", "itp"]
 Role = Literal["host", "witness"]
@@ -45,7 +46,7 @@ class Cluster(Record, frozen=True, kw_only=True):
     """What there is only one of. `version`: of the rules in force. `lineage` grows when an operator overrules a lost
     majority, and every later epoch is above all of the lineage before."""
 
-    version: Count = VERSION
+    version: Count = 1
     lineage: Annotated[int, Meta(ge=0, le=2**20)] = 0
     terms: Terms = Terms()
 
@@ -160,7 +161,21 @@ class Flag(Record, frozen=True, kw_only=True):
     killed: bool = False
 
 
-AnyRecord = Cluster | Node | Lease | Guest | Job | Replica | Policy | Flag
+class Member(Record, frozen=True, kw_only=True):
+    """A member of the control state. `number` is given once and never again, and has one key for ever.
+
+    `key`: its Ed25519 key in hexadecimal. `caught`: as what it was caught lying, for which it was excluded.
+    """
+
+    number: Annotated[int, Meta(ge=1, le=2**31)]
+    node: Name
+    site: Name
+    role: Role = "host"
+    key: Key
+    caught: Annotated[str, Meta(max_length=64)] = ""
+
+
+AnyRecord = Cluster | Node | Lease | Guest | Job | Replica | Policy | Flag | Member
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,8 +220,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     link: bytes
 
 
-class ControlState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class ControlState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """All of it. Only `engine.apply` changes it.
+
+    What is empty is left out of its bytes, so that a table is unknown to no member before there is something in it.
 
     `applied`: the newest log index; `revision`: the newest one that changed a record.
     """
@@ -221,6 +238,7 @@ class ControlState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     replicas: dict[str, Replica] = {}
     policies: dict[str, Policy] = {}
     flags: dict[str, Flag] = {}
+    members: dict[str, Member] = {}
     sessions: dict[str, Session] = {}
     audit: list[Audit] = []
     audit_count: int = 0

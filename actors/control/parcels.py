@@ -8,7 +8,7 @@ import struct
 
 import msgspec
 
-from actors.consensus.raft.messages import Message
+from actors.consensus.chain.choice import LinkMode
 from actors.control.model import Result
 from actors.errors import StreamCorrupt
 
@@ -18,9 +18,10 @@ _LENGTH = struct.Struct("!I")
 
 
 class Carry(msgspec.Struct, frozen=True, tag="raft", array_like=True):
-    """A message of the consensus core."""
+    """A message of the consensus core that has `part`, as `wire.py` packs it."""
 
-    message: Message
+    message: msgspec.Raw
+    part: int = 0
 
 
 class AskIndex(msgspec.Struct, frozen=True, tag="index?", array_like=True):
@@ -68,7 +69,13 @@ class StateIs(msgspec.Struct, frozen=True, tag="state", array_like=True):
     piece: bytes = b""
 
 
-Parcel = Carry | AskIndex | IndexIs | AskEntry | EntryIs | AskState | StateIs
+class ModesAre(msgspec.Struct, frozen=True, tag="modes", array_like=True):
+    """The modes of the sender's links to other members, by their numbers."""
+
+    modes: dict[int, LinkMode]
+
+
+Parcel = ModesAre | Carry | AskIndex | IndexIs | AskEntry | EntryIs | AskState | StateIs
 
 
 class Sheet(msgspec.Struct, frozen=True, array_like=True):
@@ -110,7 +117,8 @@ class Frames:
             if len(self._rest) < end:
                 break
             try:
-                found.append(_decoder.decode(memoryview(self._rest)[at + _LENGTH.size : end]))
+                # A copy, since a part of it is decoded only later.
+                found.append(_decoder.decode(bytes(self._rest[at + _LENGTH.size : end])))
             except (ValueError, RecursionError, OverflowError) as error:
                 raise StreamCorrupt(reason=f"a member's message: {error}") from error
             at = end

@@ -1,7 +1,8 @@
 """Going on without the majority: an operator's last resort at one member, while its node is stopped.
 
-The member's own log counts as committed, it alone is the new membership, and one entry makes the lineage grow, so that
-each later epoch is above all that the lost part may have granted (docs/control.md).
+The member's own log counts as committed, and a part of the log begins on it, in Raft, with this member alone. The
+decree that it begins with makes the lineage grow, so that each later epoch is above all that the lost part may have
+granted (docs/control.md).
 """
 
 import time
@@ -13,15 +14,16 @@ import msgspec
 import structlog
 
 from actors.config.schema import Config
-from actors.consensus.raft.members import encode
-from actors.consensus.ready import Entry, HardState, Kind, Membership, Ready
+from actors.consensus.chain import Protocol
+from actors.consensus.ready import Entry, HardState, Membership, Snapshot
+from actors.control import snapshot
 from actors.control.commands import Override, seal
 from actors.control.decision import Refusal
-from actors.control.members import FOUNDERS_FILE, STORE_FILE, Founder, members_of
+from actors.control.members import FOUNDERS_FILE, Founder, members_of
 from actors.control.model import ControlState
 from actors.control.ownership import risk_of
 from actors.control.replica import Replica
-from actors.control.store import ControlStore
+from actors.control.shelf import Beginning, Shelf, parts_in
 from actors.errors import Conflict, NotFound, StateCorrupt, StateRefused
 from actors.files import write_atomically
 
@@ -34,11 +36,12 @@ class Recovery:
     `risk`: what is risked by going on, the sentence that an operator has to repeat.
     """
 
-    def __init__(self, folder: Path, store: ControlStore, alone: Founder, lost: tuple[str, ...]) -> None:
-        self._folder, self._store, self._alone, self._lost = folder, store, alone, lost
-        begins = store.snapshot()
+    def __init__(self, folder: Path, shelf: Shelf, alone: Founder, lost: tuple[str, ...]) -> None:
+        self._folder, self._shelf, self._alone, self._lost = folder, shelf, alone, lost
+        store, log = shelf.newest.store, shelf.newest.log
+        begins = log.snapshot()
         self._replica = Replica(store.state(), begins.index, 0.0)
-        for entry in store.entries(begins.index + 1, store.last()) if store.last() > begins.index else ():
+        for entry in log.entries(begins.index + 1, log.last()) if log.last() > begins.index else ():
             self._replica.apply(entry, 0.0)
         self.risk = risk_of(self.state, lost)
 
@@ -55,20 +58,21 @@ class Recovery:
         """
         if risk != self.risk:
             raise StateRefused(refusal=str(Refusal.RISK_CHANGED), detail=self.risk)
-        store, last = self._store, self._store.last()
-        term = max(store.hard_state().term, store.term(last)) + 1
+        shelf, kept = self._shelf, self._shelf.newest.log
+        at, term = kept.last() + 1, max(kept.hard_state().term, kept.term(kept.last())) + 1
         decree = Override(nodes=self._lost, risk=risk, reason=reason, lineage=True)
         payload = seal(decree, by="operator:recovery", at_ms=int(time.time() * 1000))
-        entries = (
-            Entry(last + 1, term, Kind.MEMBERSHIP, encode(Membership((self._alone.number,)))),
-            Entry(last + 2, term, Kind.COMMAND, payload),
-        )
-        # Tried on the state in memory first: only what is accepted is written.
-        for entry in entries:
-            result = self._replica.apply(entry, 0.0)
-            if result is not None and not result.accepted:
-                raise StateRefused(refusal=result.code, detail=result.detail)
-        store.write(Ready(entries=entries, hard_state=HardState(term=term, commit=last + 2)))
+        # On the state in memory first: only what is accepted is written.
+        result = self._replica.apply(Entry(at, term, payload=payload), 0.0)
+        if result is not None and not result.accepted:
+            raise StateRefused(refusal=result.code, detail=result.detail)
+        state = snapshot.encode(self.state)
+        named = Snapshot(at, term, Membership((self._alone.number,)), snapshot.digest_of(state))
+        begins = Beginning(named, state, HardState(term=term, commit=at), tuple(self._replica.trail))
+        before = tuple(number for number, _ in shelf.parts())
+        part = before[-1] + 1
+        shelf.add(part, shelf.begin(part, Protocol.RAFT, begins))
+        shelf.forget(before)
         # After the store: broken off between the two, the node refuses to start and this can be done again.
         write_atomically(self._folder / FOUNDERS_FILE, msgspec.json.encode((self._alone,)), 0o600)
         log.warning("this member goes on alone", lost=self._lost, risk=risk, reason=reason, term=term)
@@ -92,7 +96,7 @@ def recovering(folder: Path, config: Config, lost: tuple[str, ...]) -> Iterator[
             " this member alone, and the others must not be asked any more"
         )
     path = folder / FOUNDERS_FILE
-    if not path.exists() or not (folder / STORE_FILE).exists():
+    if not path.exists() or not parts_in(folder):
         raise NotFound(what=f"member of the control state on {me}: {folder} has none")
     try:
         then = msgspec.json.decode(path.read_bytes(), type=tuple[Founder, ...])
@@ -106,8 +110,8 @@ def recovering(folder: Path, config: Config, lost: tuple[str, ...]) -> Iterator[
             detail=f"name every other member as lost: {', '.join(others)}. {me} can't be. Whoever is not lost must not"
             " be given up: start it, and more than half of them go on by themselves"
         )
-    store = ControlStore(folder / STORE_FILE)
+    shelf = Shelf(folder)
     try:
-        yield Recovery(folder, store, now[0], tuple(sorted(set(lost))))
+        yield Recovery(folder, shelf, now[0], tuple(sorted(set(lost))))
     finally:
-        store.close()
+        shelf.close()

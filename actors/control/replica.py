@@ -31,15 +31,16 @@ class Replica:
         self.trail = []
 
     def apply(self, entry: Entry, now_ms: float) -> Result | None:
-        """Apply a committed entry; None for one that is no command.
+        """Apply a committed entry; None for one that changes nothing here.
 
         Raises:
             SetupMissing: see `engine.apply`.
         """
-        if entry.kind is not Kind.COMMAND:
+        if entry.kind not in (Kind.COMMAND, Kind.EVIDENCE):
             engine.skip(self.state, entry.index)
             return None
-        applied = engine.apply(self.state, entry.index, entry.payload)
+        do = engine.apply if entry.kind is Kind.COMMAND else engine.exclude
+        applied = do(self.state, entry.index, entry.payload)
         self.history.add(applied.events)
         for event in applied.events:
             self.book.applied(event, now_ms)

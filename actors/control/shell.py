@@ -9,35 +9,29 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from actors.consensus.bft.messages import Install as BftInstall
+from actors.consensus.bft.messages import Status
+from actors.consensus.bft.settings import BftSettings
+from actors.consensus.chain import Chain, ChainReady, Cores, Protocol
 from actors.consensus.raft.config import Config
 from actors.consensus.raft.core import Raft
-from actors.consensus.raft.messages import Install
-from actors.consensus.ready import NOBODY, Accepted, Entry, Member, Ready, Send, Snapshot
-from actors.consensus.storage import MemoryStorage
-from actors.control import snapshot
+from actors.consensus.raft.messages import Install as RaftInstall
+from actors.consensus.ready import NOBODY, Accepted, Evidence, Member, Send, Snapshot
+from actors.control import snapshot, wire
 from actors.control.handing import Giving, Post, Taking
+from actors.control.keys import MemberKeys
 from actors.control.model import ControlState, Result
 from actors.control.parcels import AskEntry, AskIndex, AskState, Carry, EntryIs, IndexIs, Parcel, StateIs
 from actors.control.replica import Replica
+from actors.control.shelf import Beginning, Shelf, Volume
 from actors.control.store import ControlStore
+from actors.control.waiting import Decided, Seen, Undecided, Waiting
 
 COMPACT_ENTRIES = 4096
 COMPACT_BYTES = 16 << 20
-ENTRY_BYTES_MAX = 1 << 20
 _TICKS_AT_ONCE = 100
-
-
-class Undecided(msgspec.Struct, frozen=True):
-    """An entry was not agreed on; `doubt`: or it is not known whether it was, or still will be."""
-
-    why: str
-    doubt: bool = False
-
-
-Decided = Callable[[Result | Undecided], None]
-Seen = Callable[[int], None]
-"""Told once the state here has all that was committed when it was asked; with 0 when nobody could tell."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -47,115 +41,170 @@ class Job(msgspec.Struct, frozen=True):
     publish: Callable[[float], None]
 
 
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a member is told once. `bft.chain` names the cluster; ticks are `tick_ms` long.
+
+    `compact_entries`: so many applied entries of Raft's are kept before a snapshot stands for them.
+    """
+
+    raft: Config
+    bft: BftSettings
+    tick_ms: float
+    compact_entries: int = COMPACT_ENTRIES
+
+
 class Shell:
     """One member.
 
     Args:
         me: its number.
-        store: its disk; what is in it decides where it goes on.
-        config: of the core; ticks are `tick_ms` long.
+        shelf: its disk; what is in it decides where it goes on.
+        secret: what it signs with.
         seed: fixes its election timeouts, another one for each member and start.
         post: sends to another member, or drops.
-        compact_entries: so many applied entries are kept before a snapshot stands for them.
+        report: told of members that were proven to lie.
     """
 
     def __init__(
         self,
         me: Member,
-        store: ControlStore,
-        config: Config,
+        shelf: Shelf,
+        settings: Settings,
+        secret: Ed25519PrivateKey,
         *,
-        tick_ms: float,
         seed: int,
         now_ms: float,
         post: Post,
-        compact_entries: int = COMPACT_ENTRIES,
+        report: Callable[[Evidence], None] = lambda _: None,
     ) -> None:
         self.me = me
-        self._store, self._tick_ms, self._post, self._compact_entries = store, tick_ms, post, compact_entries
-        begins = store.snapshot()
-        # The core reads only what is published here, on the shell's own thread, never what a write has half changed.
-        kept = store.entries(begins.index + 1, store.last()) if store.last() > begins.index else ()
-        self._disk = MemoryStorage.loaded(store.hard_state(), begins, kept)
-        self._kept_bytes = sum(len(entry.payload) for entry in kept)
-        self.replica = Replica(store.state(), begins.index, now_ms)
-        self.core = Raft(me, self._disk, config, seed, applied=begins.index)
+        self._shelf, self._settings, self._post, self._report = shelf, settings, post, report
+        newest = shelf.newest
+        begins = newest.log.snapshot()
+        self.replica = Replica(newest.store.state(), begins.index, now_ms)
+        cores = Cores(me, settings.raft, settings.bft, MemberKeys(secret, self._key_of), seed)
+        self.core = Chain(shelf, cores, applied=begins.index)
         self._ticked_ms = now_ms
         self._busy = False
         # No number of an earlier life comes again: a late answer to it would be taken for one to a new question.
         self._next = seed % (1 << 30) << 32
-        self._placed: dict[int, list[tuple[int, Decided]]] = {}
-        self._passed: dict[int, Decided] = {}
-        self._asked: dict[int, Seen] = {}
-        self._confirming: dict[bytes, Seen] = {}
-        self._until_applied: list[tuple[int, Seen]] = []
-        self._images: dict[int, tuple[bytes, ControlState]] = {}
+        self._waiting = Waiting()
+        self._images: dict[tuple[int, bytes], tuple[bytes, ControlState | None]] = {}
+        """Snapshots' bytes by index and digest: fetched ones with their state, and checkpoints of this member's own."""
+        self._stable: Snapshot | None = None
         self._giving = Giving(self._state_of, post)
-        self._taking = Taking(post)
+        self._takings: dict[Member, Taking] = {}
         self.heard_ms: dict[Member, float] = {}
         """When each other member was last heard of."""
+        self.told: dict[Member, int] = {}
+        """In BFT: up to which entry each other member last said that it has committed."""
         self.writes = 0
 
     @property
     def snapshot_index(self) -> int:
         """The entry up to which a snapshot stands for the log."""
-        return self._disk.snapshot().index
+        return self._shelf.newest.log.snapshot().index
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads, as far as it knows."""
+        core = self.core.core
+        return core.leads if isinstance(core, Raft) else core.leader == self.me
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it is for this member to propose what has to be: the leader's in Raft, everybody's in BFT."""
+        return self.leads if self.core.protocol is Protocol.RAFT else self.me in self.core.membership.voters
+
+    @property
+    def last(self) -> int:
+        """Index of the newest entry of its log."""
+        core = self.core.core
+        return core.last if isinstance(core, Raft) else core.commit
+
+    @property
+    def matches(self) -> dict[Member, int]:
+        """The newest entry that each member has, as far as this one knows: in Raft only the leader does."""
+        core = self.core.core
+        if isinstance(core, Raft):
+            return {**core.matches, self.me: core.last} if core.leads else {}
+        return {**self.told, self.me: core.commit}
+
+    def _key_of(self, member: Member) -> str:
+        known = self.replica.state.members.get(str(member))
+        return known.key if known is not None else ""
 
     # -- what comes in ------------------------------------------------------------------------------------------------
 
     def pass_time(self, now_ms: float) -> int:
         """Give the core the ticks that are due; how many those were."""
-        due = int((now_ms - self._ticked_ms) / self._tick_ms)
+        due = int((now_ms - self._ticked_ms) / self._settings.tick_ms)
         if due <= 0:
             return 0
-        self._ticked_ms += due * self._tick_ms
+        self._ticked_ms += due * self._settings.tick_ms
         # After a stop of this process some are enough for everything that a tick can bring about.
         for _ in range(min(due, _TICKS_AT_ONCE)):
             self.core.tick()
         self._giving.tick(now_ms)
-        self._taking.tick(now_ms)
+        for taking in self._takings.values():
+            taking.tick(now_ms)
         return due
 
     def receive(self, sender: Member, parcel: Parcel, now_ms: float) -> None:
         """Take what `sender`, whose identity was checked, has sent."""
         self.heard_ms[sender] = now_ms
         match parcel:
-            case Carry(Install() as install):
-                if install.snapshot.index > self.replica.state.applied and install.term >= self.core.term:
-                    self._taking.begin(sender, install, now_ms)
-                else:
-                    self.core.step(sender, install)
-            case Carry(message):
-                self.core.step(sender, message)
-            case AskIndex(number):
+            case Carry():
+                self._carried(sender, parcel, now_ms)
+            case AskIndex(number) if self._trusts:
                 self._read(now_ms, lambda index: self._tell(sender, IndexIs(number, index)), applied=False)
+            case AskIndex(number):
+                self._tell(sender, IndexIs(number, 0))
             case IndexIs(number, index):
-                seen = self._asked.pop(number, None)
-                if seen is not None:
-                    self._once_applied(index, seen)
-            case AskEntry(number, entry):
+                self._waiting.index_told(number, index, self.replica.state.applied)
+            case AskEntry(number, entry) if self._trusts:
                 self._propose(entry, lambda answer: self._tell(sender, _entry_is(number, answer)))
+            case AskEntry(number):
+                # Nobody signs here for what another member says that it was asked.
+                self._tell(sender, EntryIs(number, None, doubt=False, why="every member proposes by itself in BFT"))
             case EntryIs(number, result, doubt, why):
-                decided = self._passed.pop(number, None)
-                if decided is not None:
-                    decided(result if result is not None else Undecided(why, doubt))
+                self._waiting.told(number, result if result is not None else Undecided(why, doubt))
             case AskState():
                 self._giving.asked(sender, parcel, now_ms)
             case StateIs():
                 self._arrived(sender, parcel, now_ms)
 
+    @property
+    def _trusts(self) -> bool:
+        return self.core.protocol is Protocol.RAFT
+
+    def _carried(self, sender: Member, parcel: Carry, now_ms: float) -> None:
+        kept = dict(self._shelf.parts())
+        tagged = wire.unpacked(parcel, kept.get(parcel.part))
+        if tagged is None:
+            return
+        message = tagged.message
+        if isinstance(message, Status):
+            self.told[sender] = message.committed
+        late = isinstance(message, RaftInstall) and message.term < self.core.term
+        fetches = isinstance(message, RaftInstall | BftInstall) and tagged.part == self.core.part and not late
+        if fetches and message.snapshot.index > self.replica.state.applied:
+            self._takings.setdefault(sender, Taking(sender, self._post)).begin(tagged, now_ms)
+        else:
+            self.core.step(sender, tagged)
+
     def submit(self, entry: bytes, decided: Decided) -> int:
-        """Have `entry` agreed on, by way of the leader; the key for `forget`. `decided` may never be told."""
+        """Have `entry` agreed on, in Raft by way of the leader; the key for `forget`. `decided` may never be told."""
         self._next += 1
         leader = self.core.leader
-        if leader == self.me:
+        if leader == self.me or not self._trusts:
             self._propose(entry, decided)
         elif leader == NOBODY:
             decided(Undecided("no leader is known here"))
         else:
-            self._passed[self._next] = decided
+            self._waiting.passed_on(self._next, decided)
             if not self._post(leader, AskEntry(self._next, entry)):
-                del self._passed[self._next]
+                self._waiting.forget(self._next)
                 decided(Undecided("the leader can't be reached from here"))
         return self._next
 
@@ -163,21 +212,20 @@ class Shell:
         """Tell `seen` once the state here shows all that is committed by now; the key for `forget`."""
         self._next += 1
         leader = self.core.leader
-        if leader == self.me:
+        if leader == self.me or not self._trusts:
             self._read(now_ms, seen, applied=True)
         elif leader == NOBODY:
             seen(0)
         else:
-            self._asked[self._next] = seen
+            self._waiting.asks(self._next, seen)
             if not self._post(leader, AskIndex(self._next)):
-                del self._asked[self._next]
+                self._waiting.forget(self._next)
                 seen(0)
         return self._next
 
     def forget(self, key: int) -> None:
         """Whoever asked under `key` waits no longer."""
-        self._passed.pop(key, None)
-        self._asked.pop(key, None)
+        self._waiting.forget(key)
 
     # -- what is to be done -------------------------------------------------------------------------------------------
 
@@ -188,6 +236,8 @@ class Shell:
             if ready is None:
                 return self._compaction()
             self._send(ready.at_once)
+            if ready.begins is not None:
+                return self._beginning(ready, ready.begins)
             if ready.writes:
                 return self._writing(ready)
             self._finish(ready, now_ms)
@@ -199,78 +249,109 @@ class Shell:
         self.writes += 1
         job.publish(now_ms)
 
-    def _writing(self, ready: Ready[Any]) -> Job:
+    def _writing(self, ready: ChainReady) -> Job:
         self._busy = True
-        image = self._images[ready.snapshot.index] if ready.snapshot is not None else None
+        volume = self._shelf.volume(ready.part)
+        named = ready.snapshot
+        image = self._images[named.index, named.digest] if named is not None else (b"", None)
 
         def publish(now_ms: float) -> None:
-            self._disk.write(ready)
-            if image is not None:
+            volume.log.write(ready)
+            if image[1] is not None:
+                volume.kept_bytes = 0
                 self._restored(image[1], now_ms)
-            self._kept_bytes += sum(len(entry.payload) for entry in ready.entries)
+            volume.kept_bytes += sum(len(entry.payload) for entry in ready.entries)
             self._finish(ready, now_ms)
 
-        return Job(lambda: self._store.write(ready, image[0] if image is not None else b""), publish)
+        return Job(lambda: volume.store.write(ready, image[0]), publish)
 
-    def _finish(self, ready: Ready[Any], now_ms: float) -> None:
+    def _beginning(self, ready: ChainReady, protocol: Protocol) -> Job:
+        """Begin a part on the state as it is now."""
+        assert ready.snapshot is not None, "a part begins on a state"
+        assert ready.hard_state is not None, "a part goes on with the terms before it"
+        assert ready.snapshot.index == self.replica.state.applied, "a part begins where the one before ended"
+        self._busy = True
+        state = snapshot.encode(self.replica.state)
+        named = msgspec.structs.replace(ready.snapshot, digest=snapshot.digest_of(state))
+        begins = Beginning(named, state, ready.hard_state, tuple(self.replica.trail))
+        made: list[ControlStore] = []
+
+        def publish(_: float) -> None:
+            self._shelf.add(ready.part, made[0])
+            self.replica.trail = []
+            self._images, self._stable = {}, None
+            self.told = {}
+            self.core.advance()
+            self._waiting.over()
+
+        return Job(lambda: made.append(self._shelf.begin(ready.part, protocol, begins)), publish)
+
+    def _finish(self, ready: ChainReady, now_ms: float) -> None:
         self._send(ready.after_persisting)
         for entry in ready.committed:
-            self._apply(entry, now_ms)
+            self._waiting.applied(entry, self.replica.apply(entry, now_ms))
         for read in ready.reads:
-            confirmed = self._confirming.pop(read.context, None)
-            if confirmed is not None:
-                confirmed(read.index)
+            self._waiting.confirmed(read)
         if ready.committed:
-            self._answer_reads()
+            self._waiting.has_applied(self.replica.state.applied)
+        for evidence in ready.evidence:
+            self._report(evidence)
+        if ready.checkpoint:
+            made = snapshot.encode(self.replica.state)
+            self._images[ready.checkpoint, snapshot.digest_of(made)] = (made, None)
+            self.core.checkpointed(ready.checkpoint, snapshot.digest_of(made))
+        if ready.stable is not None and ready.part == self.core.part:
+            self._stable = ready.stable
+        self._shelf.forget(ready.forgets)
         self.core.advance()
-
-    def _apply(self, entry: Entry, now_ms: float) -> None:
-        result = self.replica.apply(entry, now_ms)
-        for term, decided in self._placed.pop(entry.index, ()):
-            if term == entry.term and result is not None:
-                decided(result)
-            else:
-                decided(Undecided("another leader's entry took its place"))
 
     def _restored(self, state: ControlState, now_ms: float) -> None:
         self.replica.restore(state, now_ms)
-        self._images = {index: image for index, image in self._images.items() if index > state.applied}
-        self._kept_bytes = 0
-        for index in [index for index in self._placed if index <= state.applied]:
-            for _, decided in self._placed.pop(index):
-                decided(Undecided("this member was overtaken", doubt=True))
-        self._answer_reads()
+        self._images = {named: image for named, image in self._images.items() if named[0] > state.applied}
+        self._waiting.overtaken(state.applied)
+        self._waiting.has_applied(state.applied)
 
     def _compaction(self) -> Job | None:
-        applied, state = self.replica.state.applied, self.replica.state
-        kept = applied - self._disk.snapshot().index
-        if kept < self._compact_entries and not (kept and self._kept_bytes > COMPACT_BYTES):
+        volume = self._shelf.newest
+        if volume.protocol is Protocol.BFT:
+            stable, self._stable = self._stable, None
+            image = self._images.get((stable.index, stable.digest)) if stable is not None else None
+            if stable is None or image is None or stable.index <= volume.log.snapshot().index:
+                return None
+            self._images = {named: kept for named, kept in self._images.items() if named[0] > stable.index}
+            return self._compacting(volume, stable, image[0])
+        applied = self.replica.state.applied
+        kept = applied - volume.log.snapshot().index
+        few = kept < self._settings.compact_entries and not (kept and volume.kept_bytes > COMPACT_BYTES)
+        # Nothing may stand for a `SWITCH`: members that lag need it.
+        if few or self.core.sealed:
             return None
+        made = snapshot.encode(self.replica.state)
+        members = self.core.membership_at(applied)
+        named = Snapshot(applied, volume.log.term(applied), members, snapshot.digest_of(made))
+        return self._compacting(volume, named, made)
+
+    def _compacting(self, volume: Volume, named: Snapshot, state: bytes) -> Job:
         self._busy = True
-        made = snapshot.encode(state)
-        named = Snapshot(
-            index=applied,
-            term=self._disk.term(applied),
-            membership=self.core.membership_at(applied),
-            digest=snapshot.digest_of(made),
-        )
-        trail = tuple(self.replica.trail)
+        trail = tuple(entry for entry in self.replica.trail if entry.index <= named.index)
 
         def publish(_: float) -> None:
-            self._disk.compact(named)
+            volume.log.compact(named)
             del self.replica.trail[: len(trail)]
-            last = self._disk.last()
-            later = self._disk.entries(named.index + 1, last) if last > named.index else ()
-            self._kept_bytes = sum(len(entry.payload) for entry in later)
+            last = volume.log.last()
+            later = volume.log.entries(named.index + 1, last) if last > named.index else ()
+            volume.kept_bytes = sum(len(entry.payload) for entry in later)
 
-        return Job(lambda: self._store.compact(named, made, trail), publish)
+        return Job(lambda: volume.store.compact(named, state, trail), publish)
 
     # -- within -------------------------------------------------------------------------------------------------------
 
     def _propose(self, entry: bytes, decided: Decided) -> None:
+        if self._waiting.joins(entry, decided):
+            return
         answer = self.core.propose(entry)
         if isinstance(answer, Accepted):
-            self._placed.setdefault(answer.index, []).append((answer.term, decided))
+            self._waiting.proposed(entry, answer, decided)
         else:
             decided(Undecided(f"member {self.me} does not take it: {answer.why.value}"))
 
@@ -280,40 +361,37 @@ class Shell:
         self.pass_time(now_ms)
         self._next += 1
         context = self._next.to_bytes(8)
-        self._confirming[context] = (lambda index: self._once_applied(index, seen)) if applied else seen
+        then = self._waiting.once_applied
+        told = (lambda index: then(index, self.replica.state.applied, seen)) if applied else seen
+        self._waiting.confirms(context, told)
         if self.core.read(context) is not None:
-            del self._confirming[context]
+            self._waiting.unconfirmed(context)
             seen(0)
 
-    def _once_applied(self, index: int, seen: Seen) -> None:
-        if index <= self.replica.state.applied:
-            seen(index)
-        else:
-            self._until_applied.append((index, seen))
-
-    def _answer_reads(self) -> None:
-        applied = self.replica.state.applied
-        due = [each for each in self._until_applied if each[0] <= applied]
-        self._until_applied = [each for each in self._until_applied if each[0] > applied]
-        for index, seen in due:
-            seen(index)
-
     def _arrived(self, sender: Member, parcel: StateIs, now_ms: float) -> None:
-        taken = self._taking.told(sender, parcel, now_ms)
+        taking = self._takings.get(sender)
+        taken = taking.told(parcel, now_ms) if taking is not None else None
         if taken is not None:
             install, image, state = taken
-            self._images[install.snapshot.index] = (image, state)
+            named = install.message.snapshot
+            self._images[named.index, named.digest] = (image, state)
             self.core.step(sender, install)
+            if self.core.commit < named.index:
+                # The core does not believe it.
+                del self._images[named.index, named.digest]
 
     def _state_of(self, index: int) -> bytes | None:
-        return self._store.state() if self._store.snapshot().index == index else None
+        """A snapshot's bytes: of one that is on disk, or about to be."""
+        checkpoints = (image for (at, _), (image, state) in self._images.items() if at == index and state is None)
+        return next(checkpoints, None) or self._shelf.state_at(index)
 
     def _tell(self, member: Member, parcel: Parcel) -> None:
         self._post(member, parcel)
 
     def _send(self, sends: "Iterable[Send[Any]]") -> None:
         for send in sends:
-            self._post(send.to, Carry(send.message))
+            for parcel in wire.packed(send.message):
+                self._post(send.to, parcel)
 
 
 def _entry_is(number: int, answer: Result | Undecided) -> EntryIs:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from actors.consensus.chain.parts import Protocol
 from actors.consensus.ready import Entry, HardState, Kind, Membership, Ready, Snapshot
 from actors.consensus.storage import Compacted
 from actors.control.audit import first_fault
@@ -25,7 +26,8 @@ from actors.control.guard import Guard
 from actors.control.model import Audit
 from actors.errors import Failed, SetupMissing, StateCorrupt
 
-VERSION = 1
+VERSION = 2
+"""1 had no protocol: it was Raft."""
 NOTHING = Snapshot(index=0, term=0, membership=Membership(()))
 """What a member begins with that joins later and gets all from the others."""
 _SCHEMA = """
@@ -47,8 +49,19 @@ class ControlStore:
     disk is only known once it is opened again. Reading raises `StateCorrupt` on a wrong checksum.
     """
 
-    def __init__(self, path: Path, begins: Snapshot = NOTHING) -> None:
-        """Open the store, or make a new one that begins with `begins`, of which the state is empty.
+    def __init__(
+        self,
+        path: Path,
+        begins: Snapshot = NOTHING,
+        state: bytes = b"",
+        hard_state: HardState | None = None,
+        protocol: Protocol = Protocol.RAFT,
+        audit: Iterable[Audit] = (),
+    ) -> None:
+        """Open the store, or make a new one that begins with `begins`, for which the bytes `state` stand.
+
+        `protocol`: what the entries of a new one are agreed on with; `self.protocol` says it of one that was there.
+        `audit`: the trail that a new one begins with.
 
         Raises:
             StateCorrupt: it is damaged, or lacks what was acknowledged.
@@ -58,7 +71,8 @@ class ControlStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._lock, self._broken = path, threading.Lock(), ""
         self._snapshot = begins
-        self._hard_state = HardState()
+        self._hard_state = hard_state or HardState()
+        self.protocol = protocol
         self._terms: list[int] = []
         self._guard: Guard | None = None
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -68,7 +82,7 @@ class ControlStore:
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             self._guard = self._open_guard(empty=not tables)
             if not tables and not self._guard.count:
-                self._begin()
+                self._begin(state, audit)
             self._check()
         except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
             self.close()
@@ -158,8 +172,7 @@ class ControlStore:
         with self._writing():
             self._db.execute("DELETE FROM entries WHERE at <= ?", (snapshot.index,))
             hard_state = self._hold_snapshot(snapshot, state, hard_state)
-            rows = [(entry.number, msgspec.msgpack.encode(entry)) for entry in audit]
-            self._db.executemany("INSERT INTO audit VALUES (?, ?) ON CONFLICT (number) DO NOTHING", rows)
+            self._add_audit(audit)
         self._terms = self._terms[snapshot.index - self._snapshot.index :]
         self._snapshot, self._hard_state = snapshot, hard_state
 
@@ -212,6 +225,10 @@ class ControlStore:
         self._hold("hard-state", msgspec.msgpack.encode(hard_state))
         return hard_state
 
+    def _add_audit(self, audit: Iterable[Audit]) -> None:
+        rows = ((entry.number, msgspec.msgpack.encode(entry)) for entry in audit)
+        self._db.executemany("INSERT INTO audit VALUES (?, ?) ON CONFLICT (number) DO NOTHING", rows)
+
     def _held(self, name: str) -> bytes:
         row = self._db.execute("SELECT body, sum FROM held WHERE name = ?", (name,)).fetchone()
         if row is None:
@@ -246,14 +263,16 @@ class ControlStore:
             raise self._corrupt(f"{path.name} is damaged")
         return guard
 
-    def _begin(self) -> None:
+    def _begin(self, state: bytes, audit: Iterable[Audit]) -> None:
         with self._writing():
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={VERSION}")
             self._hold("snapshot", msgspec.msgpack.encode(self._snapshot))
-            self._hold("state", b"")
+            self._hold("state", state)
             self._hold("hard-state", msgspec.msgpack.encode(self._hard_state))
+            self._hold("protocol", bytes([self.protocol]))
+            self._add_audit(audit)
         # The names of the new files must last as well.
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -265,7 +284,7 @@ class ControlStore:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise SetupMissing(what=f"a NovaCron that reads version {version} of the store {self._path}")
-        if version != VERSION:
+        if not version:
             raise self._corrupt("it is empty, and was not always")
         (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
@@ -278,7 +297,14 @@ class ControlStore:
         self._snapshot = msgspec.msgpack.decode(self._held("snapshot"), type=Snapshot)
         self._hard_state = msgspec.msgpack.decode(self._held("hard-state"), type=HardState)
         self._held("state")
+        self.protocol = self._protocol() if version > 1 else Protocol.RAFT
         self._check_log()
+
+    def _protocol(self) -> Protocol:
+        try:
+            return Protocol(int.from_bytes(self._held("protocol")))
+        except ValueError as error:
+            raise self._corrupt(str(error)) from None
 
     def _check_log(self) -> None:
         base = self._snapshot.index
@@ -304,6 +330,22 @@ class ControlStore:
 
     def _corrupt(self, reason: str) -> StateCorrupt:
         return StateCorrupt(where=str(self._path), reason=reason)
+
+
+def is_unmade(path: Path) -> bool:
+    """Whether a store's making was cut off before anything was in it."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables:
+            return False
+        guard = Guard(path.with_suffix(".guard"), new=False)
+    except FileNotFoundError:
+        return True
+    except (sqlite3.DatabaseError, BlockingIOError):
+        return False
+    guard.close()
+    return guard.count <= 0
 
 
 def _row(entry: Entry) -> tuple[int, int, int, bytes, bytes, bytes]:

@@ -1,21 +1,23 @@
 """How the members stand, as one of them sees it."""
 
+from actors.consensus.bft.rules import RULES
+from actors.consensus.chain import Protocol
 from actors.control.members import Founder
 from actors.control.messages import ClusterView, MemberView
 from actors.control.shell import Shell
 
-MODE = "raft"
+_HEARD_MS = 5000.0
 
 
-def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: float) -> ClusterView:
-    """The view of member `me`, whose shell this is."""
-    core, state = shell.core, shell.replica.state
+def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: float, configured: str) -> ClusterView:
+    """The view of member `me`, whose shell this is; `configured`: the mode that is asked for."""
+    core, state, matches = shell.core, shell.replica.state, shell.matches
     names = {each.number: each.node for each in founders}
-    matches = {**core.matches, me.number: core.last} if core.leads else {}
     members = []
     for each in founders:
         match, heard = matches.get(each.number, -1), shell.heard_ms.get(each.number)
         silent_s = 0.0 if each is me else -1.0 if heard is None else max(0.0, now_ms - heard) / 1000
+        known = state.members.get(str(each.number))
         members.append(
             MemberView(
                 number=each.number,
@@ -23,18 +25,22 @@ def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: fl
                 site=each.site,
                 role=each.role,
                 leads=each.number == core.leader,
+                votes=each.number in core.membership.voters,
+                caught=known.caught if known is not None else "",
                 match=match,
-                lag=core.last - match if match >= 0 else -1,
+                lag=max(0, shell.last - match) if match >= 0 else -1,
                 silent_s=round(silent_s, 3),
             )
         )
     return ClusterView(
         node=me.node,
-        mode=MODE,
+        mode=core.protocol.name.lower(),
+        configured=configured,
+        part=core.part,
         leader=names.get(core.leader, ""),
-        settled=core.leader != 0,
+        settled=_settled(shell, now_ms),
         term=core.term,
-        last=core.last,
+        last=shell.last,
         commit=core.commit,
         applied=state.applied,
         revision=state.revision,
@@ -43,3 +49,12 @@ def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: fl
         snapshot=shell.snapshot_index,
         members=members,
     )
+
+
+def _settled(shell: Shell, now_ms: float) -> bool:
+    """Raft has no leader without a majority for long; a view of BFT has one whoever is there."""
+    if shell.core.protocol is Protocol.RAFT:
+        return shell.core.leader != 0
+    voters = shell.core.membership.voters
+    heard = [n for n in voters if n == shell.me or now_ms - shell.heard_ms.get(n, float("-inf")) < _HEARD_MS]
+    return len(heard) >= RULES.quorum(len(voters))

@@ -8,6 +8,7 @@ from api.cli.context import Json, client
 from api.cli.output import as_json, note, say, seconds, table
 
 if TYPE_CHECKING:
+    from actors.control.messages import MemberView
     from api.cli.client import Client
 
 
@@ -42,10 +43,13 @@ def members(context: typer.Context, json: Json = False) -> None:
         as_json(view)
     else:
         state = f"led by {view.leader}" if view.leader else "without a leader: nothing can be agreed on"
-        say(f"{view.mode} term {view.term}, {state}; entry {view.commit} committed (as {view.node} sees it).")
+        term = "view" if view.mode == "bft" else "term"
+        say(f"{view.mode} {term} {view.term}, {state}; entry {view.commit} committed (as {view.node} sees it).")
+        if view.configured not in ("auto", view.mode):
+            say(f"{view.configured} is configured.")
         rows = [
             [
-                str(one.number), one.node, one.site, one.role, "leads" if one.leads else "follows",
+                str(one.number), one.node, one.site, one.role, _standing(one),
                 str(one.lag) if one.lag >= 0 else "", seconds(one.silent_s) if one.silent_s >= 0 else "never heard",
             ]
             for one in view.members
@@ -53,6 +57,14 @@ def members(context: typer.Context, json: Json = False) -> None:
         table(["number", "node", "site", "role", "state", "lag", "silent for"], rows, "There are no members.")
     if not view.leader:
         raise typer.Exit(6)
+
+
+def _standing(one: "MemberView") -> str:
+    if one.caught:
+        return f"excluded, it lied ({one.caught})"
+    if not one.votes:
+        return "no member any more"
+    return "leads" if one.leads else "follows"
 
 
 def override(

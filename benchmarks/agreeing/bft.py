@@ -127,8 +127,8 @@ class BftMode:
         return lying <= self._rules.liars(len(membership.voters))
 
     def after_step(self, node: "Node") -> None:
-        """What is committed was asked for, once."""
-        self._ledger.top = max(self._ledger.top, node.core.commit)
+        """What is committed is on a disk: a lone voter that falls may forget what it told nobody."""
+        self._ledger.top = max(self._ledger.top, node.disk.storage.hard_state().commit)
         self.elections = max(self.elections, node.core.term)
 
     def done(self, node: "Node", ready: Ready[Any]) -> None:

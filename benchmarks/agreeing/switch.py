@@ -143,7 +143,7 @@ class SwitchMode:
         if chain.protocol is Protocol.RAFT:
             self._checks_of(chain.part).after_step(node, chain.core)
         else:
-            self._ledger.top = max(self._ledger.top, chain.commit)
+            self._ledger.top = max(self._ledger.top, node.disk.storage.hard_state().commit)
 
     def unwritten(self, node: "Node", ready: ChainReady) -> None:
         """A part begins the same for all, on a `SWITCH` that was committed; besides what holds of its protocol."""

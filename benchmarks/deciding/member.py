@@ -14,23 +14,23 @@ import msgspec
 
 from actors.calls.messages import Caller
 from actors.config.schema import Config
-from actors.consensus.raft.config import Config as RaftConfig
 from actors.consensus.ready import Membership, Snapshot
+from actors.control.chores import Chores
 from actors.control.commands import SetPolicy, seal
+from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
+from actors.control.keys import public_of, secret_in
 from actors.control.links import Links
-from actors.control.members import STORE_FILE, founding_of, members_of
+from actors.control.members import founding_of, members_of, settings_of
 from actors.control.messages import SERVICE
+from actors.control.shelf import Shelf
 from actors.control.shell import Shell
-from actors.control.store import ControlStore
+from actors.control.switching import Switching
 from actors.errors import NoMajority, NovaCronError
 from actors.transport.credentials import Credentials
 from actors.transport.hub import Hub
 from actors.transport.messages import Expose, Forward
 
-TICK_MS = 100
-ELECTION_TICKS = 10
-"""As etcd has it by default: a heartbeat of 100 ms, elections after 1 to 2 s."""
 LENGTH = struct.Struct("!I")
 _DEADLINE_S = 10.0
 
@@ -63,32 +63,37 @@ async def member(order: Order) -> None:
         driver.stir()
 
     peers = {each.number: each.node for each in founders if each is not me}
-    links = Links(peers, config.node.run_dir, founding_of(founders), register, receive)
+    founding, folder, settings = founding_of(founders), config.node.state_dir, config.consensus
+    links = Links(peers, config.node.run_dir, founding, register, receive)
     begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in founders)))
+    secret = secret_in(folder)
     shell = Shell(
         me.number,
-        ControlStore(config.node.state_dir / STORE_FILE, begins),
-        RaftConfig(election_ticks=ELECTION_TICKS, heartbeat_ticks=1),
-        tick_ms=TICK_MS,
+        Shelf(folder, begins),
+        settings_of(config, founding),
+        secret,
         seed=int.from_bytes(os.urandom(8)),
         now_ms=now_ms(),
         post=links.post,
     )
-    driver = Driver(shell, TICK_MS / 1000, lambda _: None)
+    switching = Switching(settings, Distances(me.number, {}))
+    chores = Chores(shell, me, founders, config.topology, public_of(secret), switching)
+    driver = Driver(shell, settings.heartbeat_ms / 1000, lambda now: chores.look(now, 0))
     await links.start()
-    server = await asyncio.start_server(_clients(driver), "127.0.0.1", order.client_port)
+    server = await asyncio.start_server(_clients(driver, settings.mode), "127.0.0.1", order.client_port)
     async with server:
         await driver.run()
 
 
-def _clients(driver: Driver):  # type: ignore[no-untyped-def]
+def _clients(driver: Driver, mode: str):  # type: ignore[no-untyped-def]
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 name, value = msgspec.msgpack.decode(await reader.readexactly(length), type=tuple[str, str])
                 if not name:
-                    answer = driver.shell.core.leads
+                    # A view of BFT has a primary from its beginning: whether that one is there only others tell.
+                    answer = driver.shell.leads and driver.shell.core.protocol.name.lower() == mode
                 else:
                     answer = await _put(driver, name, value)
                 raw = msgspec.msgpack.encode(answer)

@@ -19,8 +19,9 @@ _FAILOVER_S = 60.0
 _VALUE = "v" * 256
 
 
-async def row(system: str, count: int, rtt_ms: float, seconds: float) -> Row:
-    """Commits per second and their latency with 32 clients at the leader, then the time without one after kill -9.
+async def row(system: str, count: int, rtt_ms: float, seconds: float, failovers: int = 1) -> Row:
+    """Commits per second and their latency with 32 clients at the leader, then the time without one after kill -9:
+    the median and the longest of so many `failovers`.
 
     Raises:
         SetupMissing: the rival is not installed.
@@ -38,17 +39,23 @@ async def row(system: str, count: int, rtt_ms: float, seconds: float) -> Row:
             group.start(number)
         leader = await _until_leads(group, range(count), _START_S)
         took = await _load(group, leader, seconds)
-        failover_s = await _failover(group, leader, count)
+        samples = [await _failover(group, leader, count)]
+        for _ in range(failovers - 1):
+            # The killed one comes back first: with four members only one may be missing.
+            group.start(leader)
+            leader = await _until_leads(group, range(count), _START_S)
+            samples.append(await _failover(group, leader, count))
     took.sort()
     return {
-        "system": system,
-        "mode": "raft",
+        "system": group.name,
+        "mode": group.mode,
         "members": count,
         "rtt_ms": rtt_ms,
         "commits_per_s": round(len(took) / seconds, 1),
         "p50_ms": round(took[len(took) // 2] * 1000, 2),
         "p99_ms": round(took[len(took) * 99 // 100] * 1000, 2),
-        "failover_s": round(failover_s, 2),
+        "failover_s": round(sorted(samples)[len(samples) // 2], 2),
+        "failover_max_s": round(max(samples), 2),
     }
 
 
@@ -72,7 +79,8 @@ async def _failover(group: NovaCron | Etcd, leader: int, count: int) -> float:
     rest = [number for number in range(count) if number != leader]
     group.kill(leader)
     began = time.monotonic()
-    heir = await _until_leads(group, rest, _FAILOVER_S)
+    # In BFT every member takes commands, and only what somebody asks for makes the others give a primary up.
+    heir = rest[0] if group.mode == "bft" else await _until_leads(group, rest, _FAILOVER_S)
     client = await group.connect(heir)
     await _until(lambda: client.put("after", "x"), "a commit at the new leader", _FAILOVER_S)
     return time.monotonic() - began

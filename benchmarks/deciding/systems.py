@@ -68,6 +68,8 @@ class NovaCron(_Processes):
 
     name = "novacron"
 
+    mode = "raft"
+
     def __init__(self, folder: Path, ports: list[int], reach: list[int], clients: list[int]) -> None:
         super().__init__(folder, ports, reach, clients)
         create_authority(folder / "ca")
@@ -89,6 +91,13 @@ class NovaCron(_Processes):
             "node": {"name": node, "state_dir": str(folder / "state"), "run_dir": str(folder / "run")},
             "topology": {"sites": sites},
             "transport": {"streams": 1, "streams_max": 1},
+            # As etcd has it by default: a heartbeat of 100 ms, elections after 1 to 2 s.
+            "consensus": {
+                "mode": self.mode,
+                "members": [f"m{each}" for each in range(len(places))],
+                "heartbeat_ms": 100,
+                "election_ms": 1001,
+            },
             "security": {name: str(path) for name, path in security.items()},
         }
         order = Order(config=config, client_port=self.clients[number])
@@ -110,6 +119,12 @@ class NovaCron(_Processes):
             return bool(await client.ask("", ""))
         finally:
             client.close()
+
+
+class NovaCronBft(NovaCron):
+    """The same members, agreeing in BFT."""
+
+    mode = "bft"
 
 
 class _MemberClient:
@@ -136,6 +151,7 @@ class Etcd(_Processes):
     """etcd as Debian has it, with its defaults: a sync before each acknowledgement."""
 
     name = "etcd"
+    mode = "raft"
 
     def __init__(self, folder: Path, ports: list[int], reach: list[int], clients: list[int]) -> None:
         super().__init__(folder, ports, reach, clients)
@@ -197,4 +213,4 @@ class _EtcdClient:
         self._writer.close()
 
 
-SYSTEMS: dict[str, type[NovaCron] | type[Etcd]] = {"novacron": NovaCron, "etcd": Etcd}
+SYSTEMS: dict[str, type[NovaCron] | type[Etcd]] = {"novacron": NovaCron, "novacron-bft": NovaCronBft, "etcd": Etcd}

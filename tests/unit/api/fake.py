@@ -116,7 +116,8 @@ def _control() -> ClusterView:
         "lineage": 0,
         "snapshot": 1,
     }
-    return ClusterView(node="madrid1", mode="raft", leader="madrid1", settled=True, members=[lead, other], **indices)
+    protocol = {"mode": "raft", "configured": "adaptive", "part": 0}
+    return ClusterView(node="madrid1", leader="madrid1", settled=True, members=[lead, other], **protocol, **indices)
 
 
 def _trail() -> list[TrailEntry]:

@@ -27,6 +27,7 @@ WEIGHTS = {
     c.EndMove: 8,
     c.JoinNode: 4,
     c.ExpireLease: 3,
+    c.EnrolMember: 2,
 }
 
 
@@ -44,13 +45,14 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
     fields = {
         c.OpenSession: {},
         c.CloseSession: {"closes": rng.choice([0, *(s.id for s in state.sessions.values())])},
-        c.Upgrade: {"to": rng.choice([0, 1])},
+        c.Upgrade: {"to": rng.choice([0, 1, 2])},
         c.JoinNode: {
             "node": node,
             "site": rng.choice("xyz"),
             "role": "witness" if node == "w" else "host",
-            "speaks": 1,
+            "speaks": rng.choice([1, 2, 2]),
         },
+        c.EnrolMember: {"number": rng.choice([1, 2]), "node": node, "site": "x", "key": rng.choice("ab") * 64},
         c.DrainNode: {"node": node, "draining": rng.random() < 0.4},
         c.RemoveNode: {"node": node},
         c.SetPolicy: {"name": "p", "value": str(number)},
@@ -105,6 +107,8 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
     if kind is c.StopGuest and record is not None:
         node = record.node or node
     lease_kinds = (c.AcquireLease, c.RenewLease, c.YieldLease, c.StopGuest)
+    if kind is c.EnrolMember:
+        return kind(**fields), f"member:{node}"
     return kind(**fields), f"node:{node}" if kind in lease_kinds else "operator:ann"
 
 

@@ -3,13 +3,17 @@
 from collections import deque
 from pathlib import Path
 
+from actors.consensus.bft.settings import BftSettings
+from actors.consensus.chain import Protocol, switch_to
 from actors.consensus.raft.config import Config
-from actors.consensus.ready import Membership, Snapshot
-from actors.control.commands import SetPolicy, seal
+from actors.consensus.ready import Evidence, Kind, Membership, Snapshot
+from actors.control.commands import EnrolMember, JoinNode, SetPolicy, Upgrade, seal
+from actors.control.keys import public_of, secret_in
 from actors.control.model import Result
 from actors.control.parcels import Frames, Parcel, frame
-from actors.control.shell import Shell, Undecided
-from actors.control.store import ControlStore
+from actors.control.shelf import Shelf
+from actors.control.shell import Settings, Shell
+from actors.control.waiting import Undecided
 
 TICK_MS = 100.0
 FOUNDING = b"test"
@@ -26,7 +30,8 @@ class Group:
         self.down: set[int] = set()
         self.frames = Frames()
         self.mail: deque[tuple[int, int, Parcel]] = deque()
-        self.stores: dict[int, ControlStore] = {}
+        self.stores: dict[int, Shelf] = {}
+        self.caught: list[Evidence] = []
         self.shells: dict[int, Shell] = {}
         self.lives = 0
         for number in self.numbers:
@@ -36,16 +41,25 @@ class Group:
         """Start a member from its disk."""
         self.lives += 1
         founding = Snapshot(index=1, term=0, membership=Membership(self.numbers))
-        self.stores[number] = ControlStore(self.folder / str(number) / "state.db", founding)
+        folder = self.folder / str(number)
+        self.stores[number] = Shelf(folder, founding)
+        settings = Settings(
+            raft=Config(election_ticks=10, heartbeat_ticks=1, snapshot_ticks=20),
+            bft=BftSettings(
+                chain=FOUNDING, beat=2, timeout=10, batch=16, checkpoint=min(self.compact_entries, 256), window=1024
+            ),
+            tick_ms=TICK_MS,
+            compact_entries=self.compact_entries,
+        )
         self.shells[number] = Shell(
             number,
             self.stores[number],
-            Config(election_ticks=10, heartbeat_ticks=1, snapshot_ticks=20),
-            tick_ms=TICK_MS,
+            settings,
+            secret_in(folder),
             seed=self.lives * 7919,
             now_ms=self.now_ms,
             post=lambda to, parcel: self._post(number, to, parcel),
-            compact_entries=self.compact_entries,
+            report=self.caught.append,
         )
         self.down.discard(number)
 
@@ -60,6 +74,39 @@ class Group:
         """Cut these members off from the others."""
         others = set(self.numbers) - set(numbers)
         self.cut |= {(a, b) for a in numbers for b in others} | {(b, a) for a in numbers for b in others}
+
+    def switch(self, protocol: Protocol) -> None:
+        """Have the log go on in another protocol, as members do that all want it."""
+        parts = {number: shell.core.part for number, shell in self.shells.items()}
+
+        def done() -> bool:
+            for number, shell in self.shells.items():
+                if shell.core.part == parts[number] and not shell.core.sealed:
+                    shell.core.propose(switch_to(protocol), Kind.SWITCH)
+            return all(shell.core.protocol is protocol for shell in self.shells.values())
+
+        self.run(until=done)
+
+    def enrol(self) -> None:
+        """Put the newest rules in force, and have every member say its key."""
+        for number in self.numbers:
+            self.ask(number, JoinNode(node=f"m{number}", site=f"s{number}", speaks=2), "operator:ann")
+        self.ask(1, Upgrade(to=2), "operator:ann")
+        for number in self.numbers:
+            key = public_of(secret_in(self.folder / str(number)))
+            command = EnrolMember(number=number, node=f"m{number}", site=f"s{number}", key=key)
+            self.ask(number, command, f"member:m{number}")
+
+    def ask(self, number: int, command, by: str) -> None:
+        """Have a command agreed on."""
+        while True:
+            asked = Asked()
+            self.shells[number].submit(seal(command, by=by), asked.told)
+            self.run(until=lambda asked=asked: asked.answer is not None)
+            if isinstance(asked.answer, Result):
+                assert asked.answer.accepted, asked.answer
+                return
+            self._step()
 
     def heal(self) -> None:
         """Let everybody hear everybody."""
@@ -76,7 +123,7 @@ class Group:
     def leader(self, among=None) -> int:
         """The leader that a majority obeys now, 0 if there is none."""
         up = [shell for number, shell in self.shells.items() if among is None or number in among]
-        leads = [shell for shell in up if shell.core.leads]
+        leads = [shell for shell in up if shell.leads]
         newest = max(leads, key=lambda shell: shell.core.term, default=None)
         if newest is None:
             return 0

@@ -26,7 +26,7 @@ from actors.control.commands import (
 )
 from actors.control.members import founded, members_of
 from actors.control.messages import Submit, TrailQuery
-from actors.control.model import Run
+from actors.control.model import VERSION, Run
 from actors.control.ownership import Right, Standing
 from actors.errors import ActorDown, BodyInvalid, Conflict, GuestUnknown, JobUnknown, NoMajority, StateRefused
 
@@ -58,8 +58,8 @@ class World:
 
     site = "london"
 
-    def __init__(self, folder, **consensus) -> None:
-        self.folder, self.consensus = folder, consensus
+    def __init__(self, folder, sites=SITES, far="hybrid", **consensus) -> None:
+        self.folder, self.sites, self.far, self.consensus = folder, sites, far, consensus
         self.members: dict[str, ClusterState] = {}
         self.cut: set[frozenset[str]] = set()
         self.pipes: dict[asyncio.Task, frozenset[str]] = {}
@@ -67,7 +67,7 @@ class World:
         self.down: set[str] = set()
 
     def start(self, node: str) -> ClusterState:
-        config = config_of(self.folder, node, **self.consensus)
+        config = config_of(self.folder, node, self.sites, **self.consensus)
 
         async def register(peer, to_path, from_path) -> None:
             there = self.folder / peer / "run" / "control" / f"from-{node}.sock"
@@ -86,7 +86,10 @@ class World:
             if str(to_path) not in self.listening:
                 self.listening[str(to_path)] = await asyncio.start_unix_server(join, str(to_path))
 
-        self.members[node] = ClusterState(config, register)
+        async def modes():
+            return {each.name: self.far for site in config.topology.sites for each in site.nodes if each.name != node}
+
+        self.members[node] = ClusterState(config, register, modes)
         self.down.discard(node)
         return self.members[node]
 
@@ -119,7 +122,7 @@ class World:
         return decode_reply(raw, response)
 
     def client(self) -> StateClient:
-        return StateClient(self, config_of(self.folder, "london-1", **self.consensus))
+        return StateClient(self, config_of(self.folder, "london-1", self.sites, **self.consensus))
 
     async def leader(self) -> str:
         async with asyncio.timeout(20):
@@ -148,7 +151,7 @@ async def test_the_configured_nodes_are_joined_and_members_say_what_they_know(wo
     async with asyncio.timeout(20):
         while True:
             nodes = {node.name: node for node in await world.client().nodes()}
-            if len(nodes) == 4 and sum(node.speaks for node in nodes.values()) == 3:
+            if len(nodes) == 4 and sum(node.speaks for node in nodes.values()) == 3 * VERSION:
                 break
             await asyncio.sleep(0.05)
     assert nodes["london-2"].speaks == 0
@@ -318,3 +321,54 @@ def test_a_changed_set_of_members_is_refused_with_the_way_back(tmp_path) -> None
         founded(tmp_path, config_of(tmp_path, "a-1", after))
     kept = config_of(tmp_path, "a-1", after, members=["a-1", "b-1"])
     assert founded(tmp_path, kept) == members_of(kept)
+
+
+FOUR = {"london": ["london-1"], "paris": ["paris-1"], "rome": ["rome-1"], "oslo": ["oslo-1"]}
+
+
+@pytest.fixture
+async def four(tmp_path, request):
+    made = World(tmp_path, FOUR, **request.param)
+    for site in FOUR:
+        made.start(f"{site}-1")
+    yield made
+    for node in list(made.members):
+        await made.kill(node)
+    for server in made.listening.values():
+        server.close()
+
+
+async def agreed_by(world, mode: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            if (await world.client().cluster(deadline_s=10)).mode == mode:
+                return
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("four", [{"mode": "bft"}], indirect=True)
+async def test_four_members_go_on_in_bft_and_outlive_one_that_is_killed(four) -> None:
+    await agreed_by(four, "bft")
+    client = four.client()
+    await client.submit(SetPolicy(name="p", value="1"), by="operator:ann", deadline_s=30)
+    view = await client.cluster()
+    assert (view.part, view.configured, view.settled) == (1, "bft", True)
+    await four.kill(next(node for node in four.members if node != "london-1"))
+    await client.submit(SetPolicy(name="p", value="2"), by="operator:ann", deadline_s=30)
+    assert await client.guests(deadline_s=30) == []
+
+
+@pytest.mark.parametrize(
+    "four", [{"mode": "adaptive", "switch_after_s": 1, "switch_rest_s": 1, "far": "internet"}], indirect=True
+)
+async def test_the_links_decide_which_protocol_it_is(four) -> None:
+    await agreed_by(four, "bft")
+    four.far = "datacenter"
+    await agreed_by(four, "raft")
+    assert (await four.client().cluster()).part == 2
+
+
+def test_bft_needs_four_members(tmp_path) -> None:
+    for mode in ("bft", "adaptive"):
+        with pytest.raises(ValueError, match="needs 4 members"):
+            config_of(tmp_path, "london-1", mode=mode)

@@ -55,7 +55,7 @@ def pair(tmp_path):
 def test_without_it_the_one_that_is_left_agrees_on_nothing(pair) -> None:
     pair.group.start(1)
     with pytest.raises(AssertionError, match="never came true"):
-        pair.group.run(until=lambda: pair.group.shells[1].core.leads)
+        pair.group.run(until=lambda: pair.group.shells[1].leads)
 
 
 def test_it_goes_on_with_all_that_was_acknowledged_and_grants_above_it(pair) -> None:

@@ -6,7 +6,7 @@ from actors.control import snapshot
 from actors.control.commands import AcquireLease, JoinNode, SetPolicy, seal
 from actors.control.model import Result
 from actors.control.parcels import AskState, Carry, EntryIs, Frames, IndexIs, StateIs, frame
-from actors.control.shell import Undecided
+from actors.control.waiting import Undecided
 from actors.errors import Failed, StreamCorrupt
 from tests.unit.control.members import FOUNDING, Asked, Group
 
@@ -132,11 +132,11 @@ def test_a_member_that_lags_behind_a_snapshot_gets_it_in_pieces(tmp_path, value_
     group.kill(late)
     for count in range(250):
         group.agree(leader, f"p{count}", "v" * value_bytes)
-    assert group.stores[leader].snapshot().index > 200
+    assert group.stores[leader].newest.store.snapshot().index > 200
     group.start(late)
     want = group.policies(leader)
     group.run(until=lambda: group.policies(late) == want)
-    assert group.stores[late].snapshot().index > 200
+    assert group.stores[late].newest.store.snapshot().index > 200
     # And its own disk has it: it starts from there.
     group.kill(late)
     group.start(late)
@@ -185,7 +185,7 @@ def test_the_audit_trail_goes_into_the_store_with_the_snapshot(tmp_path) -> None
     settled(group)
     for count in range(60):
         group.agree(1, f"p{count}")
-    kept = group.stores[1].audit(after=0)
+    kept = group.stores[1].newest.store.audit(after=0)
     assert [entry.number for entry in kept] == list(range(1, len(kept) + 1))
     assert len(kept) >= 40
     group.stores[1].close()
