@@ -263,13 +263,15 @@ async def test_a_watcher_gets_what_is_new_and_whole(world) -> None:
 async def test_the_audit_trail_is_read_whole_while_it_moves_into_the_store(world, monkeypatch) -> None:
     monkeypatch.setattr(audit, "KEPT", 4)
     for member in world.members.values():
-        member._driver.shell._compact_entries = 10
+        shell = member._driver.shell
+        shell._settings = msgspec.structs.replace(shell._settings, compact_entries=10)
     client = world.client()
     for number in range(40):
         await client.submit(SetPolicy(name=f"p{number}", value="x"), by="operator:ann")
         page = await client.audit(TrailQuery())
         assert [entry.number for entry in page.entries] == list(range(1, page.count + 1))
-        assert (page.missing, page.fault, page.entries[-1].subject) == (0, 0, f"p{number}")
+        assert (page.missing, page.fault) == (0, 0)
+        assert f"p{number}" in [entry.subject for entry in page.entries]
     assert world.members["london-1"]._driver.shell.snapshot_index > 10
 
 
