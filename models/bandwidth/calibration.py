@@ -1,9 +1,13 @@
-"""Forecasts beside the later truth: how often the truth fell into the interval that was promised."""
+"""Forecasts beside the later truth: how often it fell into what was promised, and bands corrected by that."""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from models.bandwidth.data import Array
+from models.bandwidth.distribution import GRID, quantiles
 from models.bandwidth.forecast import Point
 
 
@@ -53,3 +57,75 @@ class Ledger:
         if not self.settled:
             return -1.0
         return sum(each.inside for each in self.settled) / len(self.settled)
+
+
+CALIBRATED = np.array([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99])
+_WIDTHS = (0.1, 0.3, 0.8)  # of the middle 80 % in logarithms: steady, moving, wild and wilder links
+_SPANS_S = (2.0, 10.0, 40.0)
+KINDS = (len(_WIDTHS) + 1) * (len(_SPANS_S) + 1)
+_ENOUGH = 200.0
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Which order of the net's own distribution has to be taken for a quantile to hold: split-conformal, per kind.
+
+    ``table [KINDS, levels]`` is at `CALIBRATED`. A kind is how wide the net's band is by how far it looks ahead; a
+    running link is told apart by that without a label. (Group-conditional conformal prediction, Vovk and others.)
+    """
+
+    table: Array
+
+    @staticmethod
+    def plain() -> "Levels":
+        """No correction."""
+        return Levels(np.tile(CALIBRATED, (KINDS, 1)))
+
+    @staticmethod
+    def learn(cdf: Array, truth: Array, horizons_s: Array, weight: Array) -> "Levels":
+        """From distributions ``[N, G]`` of links the nets never saw and logarithms of truths ``[N]``.
+
+        `weight` lets each data set count alike. A kind with few truths leans on all others.
+        """
+        order, kind = order_of(cdf, truth), kinds(cdf, horizons_s)
+        whole = _weighted_quantiles(order, weight, CALIBRATED)
+        table = np.tile(whole, (KINDS, 1))
+        for k in range(KINDS):
+            here = kind == k
+            if here.any():
+                lean = _ENOUGH / (_ENOUGH + here.sum())
+                table[k] = lean * whole + (1 - lean) * _weighted_quantiles(order[here], weight[here], CALIBRATED)
+        return Levels(np.maximum.accumulate(np.clip(table, 1e-4, 1 - 1e-4), axis=1))
+
+    def at(self, levels: Array, cdf: Array, horizons_s: Array) -> Array:
+        """Orders to take ``[N, Q]`` for quantiles ``levels [Q]``."""
+        table = self.table[kinds(cdf, horizons_s)]
+        out = np.empty((len(cdf), len(levels)))
+        for q, level in enumerate(levels):
+            i = int(np.clip(np.searchsorted(CALIBRATED, level), 1, len(CALIBRATED) - 1))
+            part = (level - CALIBRATED[i - 1]) / (CALIBRATED[i] - CALIBRATED[i - 1])
+            out[:, q] = table[:, i - 1] + part * (table[:, i] - table[:, i - 1])
+        return out
+
+
+def kinds(cdf: Array, horizons_s: Array) -> np.ndarray:
+    """The kind of every distribution ``[N]``."""
+    low, high = quantiles(cdf, np.array([0.1, 0.9])).T
+    out: np.ndarray = np.searchsorted(_WIDTHS, high - low) * (len(_SPANS_S) + 1) + np.searchsorted(_SPANS_S, horizons_s)
+    return out
+
+
+def order_of(cdf: Array, truth: Array) -> Array:
+    """Which order of its distribution each truth ``[N]`` turned out to be."""
+    at = np.clip(np.searchsorted(GRID, truth), 1, len(GRID) - 1)
+    rows = np.arange(len(truth))
+    part = np.clip((truth - GRID[at - 1]) / (GRID[at] - GRID[at - 1]), 0, 1)
+    out: Array = cdf[rows, at - 1] + part * (cdf[rows, at] - cdf[rows, at - 1])
+    return out
+
+
+def _weighted_quantiles(values: Array, weight: Array, levels: Array) -> Array:
+    order = np.argsort(values)
+    share = (np.cumsum(weight[order]) - 0.5 * weight[order]) / weight.sum()
+    out: Array = np.interp(levels, share, values[order])
+    return out
