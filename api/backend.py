@@ -32,6 +32,7 @@ from actors.migration.messages import (
     SteerNodeLink,
     StoreQuery,
 )
+from actors.prediction.messages import Accuracies, RecordedQuery, RecordedSamples
 from actors.sync.messages import FactList, FactsQuery, PutFact, ReplicaState
 from actors.transport.messages import LinkPeriods, LinkState
 
@@ -68,6 +69,8 @@ class Backend(Protocol):
     async def store(self, request: StoreQuery) -> StoreState: ...
     async def steer_link(self, request: SteerNodeLink) -> LinkState: ...
     async def link_history(self, request: NodeLinkHistory) -> LinkPeriods: ...
+    async def accuracies(self) -> Accuracies: ...
+    async def recorded(self, request: RecordedQuery) -> RecordedSamples: ...
     async def facts(self, request: FactsQuery) -> FactList: ...
     async def put_fact(self, request: PutFact) -> None: ...
     async def replica(self) -> ReplicaState: ...
@@ -151,6 +154,14 @@ class SiteBackend:
     async def link_history(self, request: NodeLinkHistory) -> LinkPeriods:
         """What a link measured."""
         return await self._call("link_history", request, LinkPeriods)
+
+    async def accuracies(self) -> Accuracies:
+        """What forecasts of this site's links were worth."""
+        return await self._call("accuracies", Empty(), Accuracies, service="predictor")
+
+    async def recorded(self, request: RecordedQuery) -> RecordedSamples:
+        """What this site's links carried, second by second."""
+        return await self._call("recorded", request, RecordedSamples, service="predictor")
 
     async def facts(self, request: FactsQuery) -> FactList:
         """What sites have told each other."""

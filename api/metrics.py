@@ -14,6 +14,7 @@ from actors.errors import NovaCronError
 from actors.migration.messages import LinkView, Sites, StoreQuery
 from api.backend import Backend
 from api.fact_metrics import FactMetrics
+from api.forecast_metrics import ForecastMetrics
 
 # Scrapes need no token, so what they cost the actors is bounded: one round of calls in so many seconds.
 REFRESH_S = 5.0
@@ -66,6 +67,7 @@ class Metrics:
         self._switches = Gauge("novacron_link_mode_switches", "Changes of mode since the start", link, registry=own)
         self._refused = Gauge("novacron_link_refused_peers", "Peers dropped", link, registry=own)
         self._facts = FactMetrics(own)
+        self._forecasts = ForecastMetrics(own)
 
     async def render(self) -> tuple[bytes, str]:
         """The text for one scrape and its media type."""
@@ -87,6 +89,7 @@ class Metrics:
                 )
                 stores = await self._stores(sites)
                 await self._facts.refresh(self._backend)
+                await self._forecasts.refresh(self._backend)
         except (NovaCronError, TimeoutError):
             self._scrape.set(0)
             return

@@ -234,6 +234,13 @@ class ForecastView(View):
     horizon_s: float
     method: str
     samples: int
+    version: str = Field("", description="of the model that answered; empty: a simple method did")
+    reason: str = Field("", description="why no model did")
+    truths: int = Field(0, description="past forecasts of this link whose truth is known, of the last hour")
+    calibration: float = Field(-1.0, description="share of these truths inside the interval; -1: none yet")
+    wape: float = Field(-1.0, description="their mean error over the mean truth; -1: none yet")
+    skill_ewma: float = Field(0.0, description="how much smaller that error is than the EWMA's; 0.1: by a tenth")
+    skill_last: float = Field(0.0, description="the same against the last value")
 
 
 class LinkView(View):
@@ -241,6 +248,34 @@ class LinkView(View):
 
     link: LinkStateView
     forecast: ForecastView | None = None
+
+
+class AccuracyView(View):
+    """What forecasts of one link by one method were worth lately, beside the later truth."""
+
+    node: str
+    peer: str
+    horizon_s: float
+    role: Literal["spoke", "model", "shadow", "ewma", "last-value"] = Field(
+        description="spoke: whatever answered; shadow: a model that only listens"
+    )
+    method: str
+    version: str = Field(description="of a model")
+    truths: int = Field(description="how many forecasts")
+    wape: float = Field(description="mean error over mean truth")
+    coverage: float = Field(description="share of truths inside the 80 % interval")
+    width: float = Field(description="mean width of the interval over the mean truth")
+    skill_ewma: float = Field(description="how much smaller the error is than the EWMA's; 0.1: by a tenth")
+    skill_last: float = Field(description="the same against the last value")
+
+
+class AccuracyList(View):
+    """Of every link of this site. `model`, `shadow`: the versions that are loaded; `reason`: why none is."""
+
+    accuracies: list[AccuracyView]
+    model: str = ""
+    shadow: str = ""
+    reason: str = ""
 
 
 class LinkList(View):

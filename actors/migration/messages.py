@@ -226,7 +226,10 @@ class EndTarget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ForecastView(msgspec.Struct, frozen=True, kw_only=True):
-    """Bandwidth expected on a link, bytes per second, with an 80 % interval; `method` names what answered."""
+    """Bandwidth expected on a link, bytes per second, with an 80 % interval; `method` names what answered.
+
+    The rest as in `actors.prediction.messages.Forecast`.
+    """
 
     mean: float
     low: float
@@ -234,6 +237,13 @@ class ForecastView(msgspec.Struct, frozen=True, kw_only=True):
     horizon_s: float
     method: str
     samples: int
+    version: str = ""
+    reason: str = ""
+    truths: int = 0
+    calibration: float = -1.0
+    wape: float = -1.0
+    skill_ewma: float = 0.0
+    skill_last: float = 0.0
 
 
 class LinkView(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,5 +62,12 @@ class Sampler:
             horizon_s=forecast.horizon_s,
             method=forecast.method,
             samples=forecast.samples,
+            version=forecast.version,
+            reason=forecast.reason,
+            truths=forecast.truths,
+            calibration=forecast.calibration,
+            wape=forecast.wape,
+            skill_ewma=forecast.skill_ewma,
+            skill_last=forecast.skill_last,
         )
         return LinkView(link=link, forecast=shown)

@@ -16,6 +16,7 @@ from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_fr
 from actors.flags.messages import ShownFlag, ShownFlags
 from actors.hypervisor.messages import GuestInfo, Guests
 from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
+from actors.prediction.messages import Accuracies
 from actors.sync.messages import Fact, FactList, ReplicaState
 from actors.sync.records import LinkFacts
 from actors.transport.messages import HistoryQuery, LinkPeriods, LinkState, SteerLink
@@ -177,6 +178,24 @@ class Client:
         path = f"/v1/links/{_part(node)}/{_part(query.peer)}/history"
         asked = {"after": query.after, "span_s": query.span_s, "limit": query.most}
         return self._ask("GET", path, LinkPeriods, params=asked)
+
+    def accuracies(self) -> Accuracies:
+        """What forecasts of the site's links were worth."""
+        return self._ask("GET", "/v1/links/accuracy", Accuracies)
+
+    def recorded(self, node: str, peer: str, since: float) -> Iterator[bytes]:
+        """What the site's links carried as CSV, piece by piece."""
+        asked: dict[str, str | float] = {"node": node, "peer": peer, "since": since}
+        try:
+            with self._http.stream("GET", "/v1/links/recorded", params=asked) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    _check(answer)
+                yield from answer.iter_bytes()
+        except httpx2.TimeoutException as error:
+            raise DeadlineExceeded(what=f"the API at {self._url}", deadline_s=READ_S) from error
+        except httpx2.TransportError as error:
+            raise Unreachable(what=f"the API at {self._url}") from error
 
     def links_everywhere(self) -> LinkFacts:
         """The links of every site, as their nodes last told."""

@@ -3,12 +3,13 @@
 import csv
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from api.cli.context import Json, client
-from api.cli.output import as_json, rate, say, seconds, size, table
+from api.cli.output import as_json, note, rate, say, seconds, size, table
 
 if TYPE_CHECKING:
     from actors.migration.messages import LinkView
@@ -39,7 +40,7 @@ def links(
         return
     columns = [
         "link", "state", "mode", "streams", "round trip", "loss", "carried", "capacity", "cap", "forecast", "by",
-        "sent again", "refused peers",
+        "error so far", "sent again", "refused peers",
     ]  # fmt: skip
     table(columns, [_link_row(one) for one in found.links], "This site has no links.")
 
@@ -122,6 +123,65 @@ def history(
         table(list(columns), rows, "Nothing was measured in that time.")
 
 
+@app.command()
+def accuracy(context: typer.Context, json: Json = False) -> None:
+    """Show what forecasts of each link were worth in the last hour, by who made them, beside the later truth."""
+    with client(context) as api:
+        found = api.accuracies()
+    if json:
+        as_json(found)
+        return
+    rows = [
+        [
+            f"{one.node} → {one.peer}", f"{one.horizon_s:g} s", one.role, one.method, one.version, str(one.truths),
+            f"{one.wape:.1%}" if one.wape >= 0 else "–", f"{one.coverage:.0%}", f"{one.skill_ewma:+.1%}",
+            f"{one.skill_last:+.1%}",
+        ]
+        for one in found.accuracies
+    ]  # fmt: skip
+    columns = [
+        "link",
+        "ahead",
+        "role",
+        "method",
+        "version",
+        "truths",
+        "error",
+        "in 80 % band",
+        "over ewma",
+        "over last",
+    ]
+    table(columns, rows, "No forecast has met its truth yet.")
+    if found.reason:
+        note(f"No model answers: {found.reason}.")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="CSV to write, with the columns that models train on.")],
+    node: Annotated[str, typer.Option(help="Links of this node only.")] = "",
+    peer: Annotated[str, typer.Option(help="Links to this peer only.")] = "",
+    days: Annotated[float, typer.Option(min=0.01, help="How far back.")] = 31.0,
+) -> None:
+    """Write what this site's links carried, second by second while they were busy, to FILE."""
+    from actors.errors import Failed
+
+    draft = file.with_name(f".{file.name}.part")
+    try:
+        with client(context) as api, draft.open("wb") as out:
+            lines = 0
+            for piece in api.recorded(node, peer, time.time() - days * 86_400):
+                out.write(piece)
+                lines += piece.count(b"\n")
+        draft.replace(file)
+    except OSError as error:
+        raise Failed(detail=f"can't write {file}: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    say(f"{max(0, lines - 1)} seconds of links in {file}.")
+
+
 def _node(api: "Client", peer: str, node: str) -> str:
     """The node whose link to `peer` is meant."""
     from actors.errors import BadRequest, LinkUnknown
@@ -160,6 +220,7 @@ def _link_row(view: "LinkView") -> list[str]:
         rate(link.cap_bytes_per_s) if link.cap_bytes_per_s else "–",
         f"{rate(forecast.mean)} ({forecast.low * 8 / 1e6:.0f}–{forecast.high * 8 / 1e6:.0f})" if forecast else "–",
         forecast.method if forecast else "–",
+        f"{forecast.wape:.0%} of {forecast.truths}" if forecast and forecast.wape >= 0 else "–",
         size(link.resent_bytes),
         str(link.refused_peers),
     ]

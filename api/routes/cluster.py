@@ -3,20 +3,24 @@
 from collections.abc import AsyncIterable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.responses import StreamingResponse
 
 from actors.control.commands import Override
 from actors.errors import NodeUnknown, NoMajority, StateRefused, Unreachable
 from actors.migration.messages import NodeLinkHistory, Sites, SteerNodeLink
 from actors.migration.messages import SiteView as SiteStruct
+from actors.prediction.messages import RecordedQuery
 from actors.sync.messages import FactsQuery
 from actors.sync.records import LINK, LinkFact, LinkFacts, record_of
 from actors.transport.messages import HistoryQuery, SteerLink
 from api.control_models import ClusterStateView, Decree, DecreeView
 from api.fact_models import LinkFactList
 from api.link_events import as_sse
+from api.link_record import HEADER, PAGE, as_csv, followed
 from api.models import (
+    AccuracyList,
     LinkHistoryView,
     LinkList,
     LinkStateView,
@@ -32,6 +36,7 @@ from api.routes import TOKEN, BackendDep, NodePath, PeerPath
 
 router = APIRouter(prefix="/v1", tags=["cluster"], dependencies=[TOKEN])
 
+_CSV: Responses = {200: {"description": "The header is `" + HEADER + "`.", "content": {"text/csv": {}}}}
 _EVENTS: Responses = {
     200: {
         "description": "Server-sent events `mode` (data: a LinkSwitchView, id: when it was, Unix time in ms); "
@@ -110,6 +115,26 @@ async def follow_links(
     """Follow the changes of mode of this site's links, for as long as the client wants; seen within 2 s."""
     async for event in as_sse(backend, last_event_id, request.url.path):
         yield event
+
+
+@router.get("/links/accuracy", responses=documented())
+async def forecast_accuracy(backend: BackendDep) -> AccuracyList:
+    """What forecasts of this site's links were worth in the last hour, by method, beside the later truth."""
+    return AccuracyList.of(await backend.accuracies())
+
+
+@router.get("/links/recorded", response_class=Response, responses=documented() | _CSV)
+async def recorded_links(
+    backend: BackendDep,
+    since: Annotated[float, Query(ge=0, le=1e12, description="Unix time")] = 0.0,
+    node: Annotated[str, Query(max_length=63, description="of one node only")] = "",
+    peer: Annotated[str, Query(max_length=63, description="to one peer only")] = "",
+) -> StreamingResponse:
+    """What this site's links carried, second by second while they were busy, as CSV; a month at most."""
+    pages = as_csv(backend, RecordedQuery(node=node, peer=peer, since=since, most=PAGE))
+    # What is wrong is said before the first byte.
+    first = await anext(pages)
+    return StreamingResponse(followed(first, pages), media_type="text/csv")
 
 
 @router.patch("/links/{node}/{peer}", responses=documented(NodeUnknown))

@@ -51,6 +51,7 @@ from actors.migration.messages import (
     StoreQuery,
 )
 from actors.migration.pause import Pause
+from actors.prediction.messages import Accuracies, Accuracy, Recorded, RecordedQuery, RecordedSamples
 from actors.sync.messages import Fact, FactList, FactsQuery, PeerState, PutFact, ReplicaState
 from actors.sync.records import LinkFact
 from actors.transport.messages import LinkPeriod, LinkPeriods, LinkSample, LinkState
@@ -369,6 +370,22 @@ class FakeBackend:
         span_s = request.query.span_s
         period = LinkPeriod(request.query.peer, 1.7e9, span_s, 50.5, 1.0, 0.001, 2000, 1000, 0.5, 1.25e7, "internet")
         return LinkPeriods(periods=[period])
+
+    async def accuracies(self) -> Accuracies:
+        self._seen()
+        worth = {"truths": 40, "wape": 0.12, "coverage": 0.82, "width": 0.4, "skill_ewma": 0.1, "skill_last": 0.2}
+        ends = {"node": "madrid1", "peer": "paris1", "horizon_s": 5.0}
+        one = Accuracy(**ends, role="spoke", method="ewma", version="", **worth)
+        return Accuracies(accuracies=[one], reason="no model is in use")
+
+    async def recorded(self, request: RecordedQuery) -> RecordedSamples:
+        self._seen(request)
+        times = [1.7e9, 1.7e9 + 1, 1.7e9 + 90][request.after : request.after + 2]
+        rows = [
+            Recorded(request.after + n + 1, "madrid1", "paris1", at, 12.5e6, 50.5, 1.0, 0.001, 3)
+            for n, at in enumerate(times)
+        ]
+        return RecordedSamples(samples=rows, more=request.after == 0)
 
     async def facts(self, request: FactsQuery) -> FactList:
         self._seen(request)

@@ -157,6 +157,17 @@ def test_a_link_is_capped_and_forced(cli: Cli, app: FastAPI) -> None:
     assert cli("links", "cap", "paris1", "--mbit", "-2").exit_code == 2
 
 
+def test_links_are_exported_and_their_forecasts_judged(cli: Cli, tmp_path: Path, backend: FakeBackend) -> None:
+    file = tmp_path / "links.csv"
+    assert f"3 seconds of links in {file}." in cli.ok("links", "export", str(file))
+    assert len(file.read_text().splitlines()) == 4
+    assert "12.0%" in cli.ok("links", "accuracy")
+    assert json.loads(cli.ok("links", "accuracy", "--json"))["reason"] == "no model is in use"
+    backend.broken = ActorDown(service="predictor", reason="gone")
+    cli.refused(6, "links", "export", str(tmp_path / "other.csv"))
+    assert [path.name for path in tmp_path.iterdir()] == ["links.csv"]
+
+
 def test_a_links_history_in_three_forms(cli: Cli) -> None:
     assert "50.5" in cli.ok("links", "history", "paris1")
     head, row = cli.ok("links", "history", "paris1", "--csv", "--hourly").splitlines()

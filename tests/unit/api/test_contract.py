@@ -18,6 +18,7 @@ from actors.flags import messages as flags
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
 from actors.migration.pause import Pause
+from actors.prediction import messages as prediction
 from actors.sync import messages as sync
 from actors.sync.records import LinkFact
 from actors.transport import messages as transport
@@ -89,6 +90,8 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (move_models.MigrationList, migration.Jobs),
         (move_models.MigrationEvent, migration.JobEvent),
         (models.ForecastView, migration.ForecastView),
+        (models.AccuracyView, prediction.Accuracy),
+        (models.AccuracyList, prediction.Accuracies),
         (models.LinkView, migration.LinkView),
         (models.LinkList, migration.Links),
         (models.SampleView, transport.LinkSample),

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from actors.control.commands import SetFlag
 from actors.control.messages import TrailQuery
+from actors.errors import Unreachable
 from actors.hypervisor.messages import DiskSpec, GuestSpec
 from actors.migration.messages import CreateGuestAnywhere, GuestAction, MoveRequest, SiteView, StoreQuery
 from tests.unit.api.fake import FakeBackend, boot, component
@@ -144,6 +145,31 @@ async def test_links_are_steered(client: httpx2.AsyncClient) -> None:
     for wrong in ({"mode": "fast"}, {"cap_mbit": -2}, {"caps": 1}):
         assert (await client.patch("/v1/links/madrid1/paris1", json=wrong)).status_code == 422
     assert (await client.patch("/v1/links/paris1/madrid1", json={})).json()["code"] == "node-unknown"
+
+
+async def test_recorded_links_are_csv_in_traces_without_pauses(
+    client: httpx2.AsyncClient, backend: FakeBackend
+) -> None:
+    answer = await client.get("/v1/links/recorded?since=5")
+    assert answer.headers["content-type"].startswith("text/csv")
+    head, *rows = answer.text.splitlines()
+    assert head.startswith("trace_id,group,t,bw_mbps,rtt_ms")
+    assert [row.split(",")[:4] for row in rows] == [
+        ["madrid1-paris1-1700000000", "madrid1-paris1", "0.000", "100.0000"],
+        ["madrid1-paris1-1700000000", "madrid1-paris1", "1.000", "100.0000"],
+        ["madrid1-paris1-1700000090", "madrid1-paris1", "0.000", "100.0000"],
+    ]
+    backend.broken = Unreachable(what="the predictor")
+    assert (await client.get("/v1/links/recorded")).status_code == 503
+
+
+async def test_what_forecasts_were_worth(client: httpx2.AsyncClient) -> None:
+    found = (await client.get("/v1/links/accuracy")).json()
+    assert (found["accuracies"][0]["role"], found["accuracies"][0]["wape"]) == ("spoke", 0.12)
+    assert (
+        'novacron_forecast_coverage{horizon_s="5",node="madrid1",peer="paris1",role="spoke"} 0.82'
+        in (await client.get("/metrics")).text
+    )
 
 
 async def test_a_links_history(client: httpx2.AsyncClient) -> None:
