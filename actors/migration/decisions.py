@@ -1,8 +1,7 @@
 """What a move makes of forecasts of its link: each decision wants another part of what is known. Pure.
 
 The level of compression and the pace to which QEMU is held go by what is expected over the time to come. The pause goes
-by what the link carries *surely* over the next second: one that is too long can't be taken back, while waiting costs
-little. How much surer than even is tuned in ``novacron bench replay`` (docs/decisions.md).
+by what it carries over the next second, as surely as ``novacron bench replay`` found to pay (docs/decisions.md).
 """
 
 from collections.abc import Sequence
@@ -16,10 +15,8 @@ from models.bandwidth.forecast import QUANTILES
 
 SOON_S = 1.0
 """The pause lies within so much: the horizon of the forecast that it goes by."""
-SURE = 0.1
-"""The link carries less than that in one of ten seconds to come."""
-SURE_IF_STALLED = 0.5
-"""A move that brings no progress gains nothing by waiting for certainty."""
+SURE = 0.5
+"""The link carries less than that in one of two seconds to come; waiting for more costs more moves than it saves."""
 SURE_SHARE_MIN = 0.1
 """Of what is expected: where outages are the rule, certainty is to be had of nothing at all."""
 LATER_S = (5.0, 120.0)
@@ -55,13 +52,12 @@ def expected_rate(outlook: Outlook) -> float:
     return forecast.mean if forecast is not None else 0.0
 
 
-def sure_rate(outlook: Outlook, *, stalled: bool) -> float:
+def sure_rate(outlook: Outlook) -> float:
     """Bytes per second that a pause may count on, 0 when that is unknown."""
     forecast = known(outlook.soon)
     if forecast is None:
         return 0.0
-    rate = quantile(forecast, SURE_IF_STALLED if stalled else SURE)
-    return max(rate, SURE_SHARE_MIN * forecast.mean)
+    return max(quantile(forecast, SURE), SURE_SHARE_MIN * forecast.mean)
 
 
 def streams_of(outlook: Outlook) -> int:
@@ -75,9 +71,9 @@ def horizon_s(eta_s: float) -> float:
     return min(max(eta_s, shortest), longest) if eta_s >= 0 else AHEAD_S
 
 
-def aim_of(outlook: Outlook, *, pause_ms: int, fixed_ms: float, rtt_ms: float, cap: float, stalled: bool) -> Aim:
+def aim_of(outlook: Outlook, *, pause_ms: int, fixed_ms: float, rtt_ms: float, cap: float) -> Aim:
     """What the source's agent is to aim at; `cap`: bytes per second that the move may take at most, 0: no cap."""
-    rates = [expected_rate(outlook), sure_rate(outlook, stalled=stalled)]
+    rates = [expected_rate(outlook), sure_rate(outlook)]
     if cap > 0:
         rates = [min(rate, cap) for rate in rates]
     return Aim(

@@ -220,9 +220,7 @@ class Saga:
 
 def _aim(job: Job, outlook: Outlook) -> Aim:
     cap = job.max_mbit * 1e6 / 8
-    return aim_of(
-        outlook, pause_ms=job.pause_budget_ms, fixed_ms=job.fixed_ms, rtt_ms=job.rtt_ms, cap=cap, stalled=job.stalled
-    )
+    return aim_of(outlook, pause_ms=job.pause_budget_ms, fixed_ms=job.fixed_ms, rtt_ms=job.rtt_ms, cap=cap)
 
 
 async def _reading(asked: Awaitable[MoveStatus]) -> Reading:

@@ -91,7 +91,6 @@ class Move:
         self._busy: deque[bool] = deque(maxlen=round((ASK_S + NEWS_S) / STEP_S))
         self._meter = Meter()
         self._outlook = Outlook()
-        self._stalled = False
         self._promises: list[Promise] = []
         self._ask()
         self._controller = Controller(self._aim())
@@ -219,7 +218,6 @@ class Move:
     def _ask(self) -> None:
         """What the manager does every second: forecasts, the ETA."""
         if self._promises:
-            self._stalled = self._controller.seen.stalled
             self._observe()
         later = self._system.ahead(self._now_s, horizon_s(self._meter.last.eta_s))
         self._outlook = Outlook(soon=self._system.ahead(self._now_s, SOON_S), later=later)
@@ -251,7 +249,6 @@ class Move:
             fixed_ms=FIXED_MS,
             rtt_ms=RTT_S * 1000,
             cap=0.0,
-            stalled=self._stalled,
         )
 
     def _sample(self) -> Sample:

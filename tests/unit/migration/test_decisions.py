@@ -27,8 +27,8 @@ def forecast(mean=50.0, quantiles=RATES, samples=10):
     )
 
 
-def aim(outlook, cap=0.0, stalled=False):
-    return aim_of(outlook, pause_ms=300, fixed_ms=100, rtt_ms=50, cap=cap, stalled=stalled)
+def aim(outlook, cap=0.0):
+    return aim_of(outlook, pause_ms=300, fixed_ms=100, rtt_ms=50, cap=cap)
 
 
 def test_quantiles_lie_on_a_line_between_those_told():
@@ -37,16 +37,14 @@ def test_quantiles_lie_on_a_line_between_those_told():
     assert quantile(forecast(quantiles=[]), 0.5) == 50, "a predictor of an older version tells three"
 
 
-def test_the_pause_goes_by_less_than_is_expected_until_waiting_is_no_use():
-    outlook = Outlook(soon=forecast(), later=forecast(mean=60.0))
-    assert aim(outlook).link_bytes_per_s == 60
-    assert aim(outlook).sure_bytes_per_s == sure_rate(outlook, stalled=False) < 50
-    assert aim(outlook, stalled=True).sure_bytes_per_s == 50
+def test_the_pause_goes_by_the_next_second_and_the_pace_by_the_time_left():
+    outlook = Outlook(soon=forecast(mean=55.0), later=forecast(mean=60.0))
+    assert (aim(outlook).link_bytes_per_s, aim(outlook).sure_bytes_per_s) == (60, 50)
 
 
 def test_outages_leave_something_to_count_on():
     outlook = Outlook(soon=forecast(quantiles=[0.0] * 4 + [75.0, 90.0, 95.0]))
-    assert sure_rate(outlook, stalled=False) == pytest.approx(SURE_SHARE_MIN * 50)
+    assert sure_rate(outlook) == pytest.approx(SURE_SHARE_MIN * 50)
 
 
 def test_nothing_known_is_nothing_told():
