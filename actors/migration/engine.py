@@ -212,14 +212,19 @@ class _Turn:
             self._fail(MoveFailed(job=self.job.id, state=self.job.state, reason=reason))
         elif here is None:
             self._set(note=f"the source does not answer: {event.source.problem}")
-            self._read_on()
+            self._read_on(event.at)
         else:
             self._look_for_stall(here.switchover)
             if self.job.state is not State.ROLLING_BACK:
-                self._read_on()
+                self._read_on(event.at)
 
-    def _read_on(self) -> None:
-        self._read(SWITCHOVER_POLL_S if self.job.state is State.SWITCHOVER else POLL_S)
+    def _read_on(self, at: float) -> None:
+        if self.job.state is not State.SWITCHOVER:
+            self._read(POLL_S)
+            return
+        # A look has both hosts work and takes QEMU's monitor, which libvirt needs to end the pause: none before it is due.
+        left_s = self.job.stopped_at + self.job.pause_budget_ms / 1000 - at
+        self._read(min(max(left_s, SWITCHOVER_POLL_S), POLL_S))
 
     def _look_for_stall(self, seen: Switchover | None) -> None:
         stall = stall_of(seen) if seen is not None and self.job.state is State.PERFORM else None

@@ -174,3 +174,22 @@ def test_the_first_error_is_the_one_that_is_told():
         DEADLINES,
     )
     assert again.error == "link-down"
+
+
+@pytest.mark.parametrize(
+    ("stopped_at", "at", "after_s"),
+    [
+        pytest.param(9.0, 9.05, 0.25, id="the pause has just begun"),
+        pytest.param(9.0, 9.25, 0.1, id="nearly over by the budget"),
+        pytest.param(9.0, 11.0, 0.1, id="longer than the budget"),
+        pytest.param(99.0, 9.0, 0.5, id="a source whose clock is ahead"),
+    ],
+)
+def test_nobody_looks_while_the_pause_is_to_last(stopped_at, at, after_s):
+    """A look costs both hosts work just when they need their time."""
+    here = Reading(status=MoveStatus(outcome="running", guest_state="paused", stopped_at=stopped_at))
+    observed = Observed(at=at, issued_in=State.PERFORM, source=here, target=None)
+    after, instructions = handle(job(State.PERFORM), observed, DEADLINES)
+    assert after.state is State.SWITCHOVER
+    (look,) = (each for each in instructions if isinstance(each, Read))
+    assert look.after_s == pytest.approx(after_s)
