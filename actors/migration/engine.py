@@ -222,7 +222,7 @@ class _Turn:
         if self.job.state is not State.SWITCHOVER:
             self._read(POLL_S)
             return
-        # A look has both hosts work and takes QEMU's monitor, which libvirt needs to end the pause: none before it is due.
+        # A look has both hosts work and takes QEMU's monitor, which libvirt needs to end the pause.
         left_s = self.job.stopped_at + self.job.pause_budget_ms / 1000 - at
         self._read(min(max(left_s, SWITCHOVER_POLL_S), POLL_S))
 
