@@ -204,6 +204,7 @@ class NodeAgent(Service):
     @exposed()
     async def prepare_incoming(self, caller: Caller, request: PrepareIncoming) -> JobPaths:  # noqa: ARG002
         """Reserve memory, make missing disks and the job's directory."""
+        await self._custody.steward.lease_held()
         # Whatever was here under this name before: what comes is of another epoch.
         await asyncio.to_thread(self._custody.epochs.put, request.info.name, 0)
         return await self._change("prepare_incoming", lambda: self._moves.prepare_incoming(request), _MAKE_S)
@@ -248,6 +249,21 @@ class NodeAgent(Service):
         await self._change("finish_move", lambda: self._moves.finish_move(request))
         if record is not None and record.role == "outgoing" and not request.roll_back:
             await asyncio.to_thread(self._custody.epochs.put, request.guest, 0)
+        return Empty()
+
+    @exposed()
+    async def retire(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
+        """Give the lease back, where no guest has memory here and no move is under way; else leave all as it is.
+
+        The node is being stopped: nothing is started here any more.
+        """
+        async with self._one_at_a_time:
+            here = [guest.name for guest in await self.all() if guest.state not in ("shut-off", "crashed") or guest.job]
+            if here or self._store.now.jobs:
+                log.info("the lease is kept until it ends", guests=here)
+                return Empty()
+            self._custody.tenure.give_up()
+        await self._custody.tenure.give_back()
         return Empty()
 
     # -- for the custody of guests ------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Steward:
         """
         if not governed(guest):
             return
-        await self._lease_held()
+        await self.lease_held()
         record = await self._defined(guest, definition)
         if record.run is Run.RUNNING and (record.node != self._node or record.job):
             holder = f"move {record.job} has it" if record.job else f"{record.node} owns it"
@@ -151,8 +151,8 @@ class Steward:
         except NovaCronError as error:
             log.debug("a deleted guest is still known", guest=guest, error=str(error))
 
-    async def _lease_held(self) -> None:
-        """A node that has just come up has no lease for a moment."""
+    async def lease_held(self) -> None:
+        """Wait for the lease, which a node that has just come up does not have for a moment; raises `Conflict`."""
         for _ in range(_LEASE_LOOKS):
             if self._lease.may_run():
                 return

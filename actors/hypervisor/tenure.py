@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
-from actors.control.commands import AcquireLease, AnyCommand, RenewLease, SetTerms
+from actors.control.commands import AcquireLease, AnyCommand, RenewLease, SetTerms, YieldLease
 from actors.control.decision import Refusal
 from actors.control.leases import Hold, Holder
 from actors.control.messages import Outcome
@@ -94,7 +94,7 @@ class Tenure:
         self._terms = Terms()
         self._renew_at_ms = self._acquire_at_ms = 0.0
         self._answered = 0
-        self._begun = False
+        self._begun = self._given_back = False
         self.trouble = "no lease was asked for yet"
         """Why the lease was not taken or renewed when it last should have been, '' when it was."""
 
@@ -113,8 +113,29 @@ class Tenure:
             await self.turn()
             await asyncio.sleep(_TURN_S)
 
+    def give_up(self) -> None:
+        """Run nothing from now on, and hold no lease again in this process's life."""
+        self._given_back = True
+        self._holder.lost()
+
+    async def give_back(self) -> None:
+        """Tell everybody, after `give_up`, that nothing executes here: nobody has to wait for the lease's end.
+
+        Raises:
+            NovaCronError: that was not agreed on; the lease then ends by time, or by an operator's override.
+        """
+        assert self._given_back, "guests may start"
+        if self._lease is None:
+            return
+        asked = YieldLease(node=self._node, number=self._lease.number)
+        await self._states.submit(asked, by=self._by, deadline_s=_RENEW_DEADLINE_S)
+        await asyncio.to_thread(write_order, self._state_dir, None)
+        log.info("lease given back", lease=self._lease.number)
+
     async def turn(self) -> None:
         """Do what is due."""
+        if self._given_back:
+            return
         try:
             if not self._begun:
                 order = await asyncio.to_thread(read_order, self._state_dir)
@@ -136,7 +157,7 @@ class Tenure:
 
     async def answer(self, number: int) -> None:
         """The keeper's note is dealt with up to `number`."""
-        if number > self._answered:
+        if number > self._answered and not self._given_back:
             self._answered = number
             await self._tell_keeper()
 
@@ -214,6 +235,9 @@ class Tenure:
 
     async def _granted(self, lease: Lease, sent_ms: float) -> None:
         self._lease = lease
+        if self._given_back:
+            self._holder.lost()
+            return
         terms = lease.terms
         third_ms = (terms.duration_ms - terms.pause_ms) / 3
         self._renew_at_ms = sent_ms + (third_ms if terms.takeover == "lease" else _SLOW_MS)

@@ -14,9 +14,11 @@ import structlog
 from actors.boot.component import Component
 from actors.boot.runner import Runner
 from actors.boot.status import BootStatus, Unhealthy
+from actors.calls.directory import Directory
+from actors.calls.messages import Empty
 from actors.config.load import load
 from actors.config.schema import Config
-from actors.errors import Unreachable
+from actors.errors import NovaCronError, Unreachable
 from actors.files import write_atomically
 from actors.node.components import components
 from actors.node.head import until_gone
@@ -24,6 +26,7 @@ from actors.node.process import STATUS_FILE, claimed
 
 log = structlog.get_logger()
 _WATCH_S = 5.0
+_RETIRE_S = 8.0
 
 # Builds a component that needs to know how far the start is (the API's /readyz).
 Extra = Callable[[Config, Callable[[], BootStatus]], list[Component]]
@@ -64,10 +67,20 @@ async def _run(config: Config, extra: Extra) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await _watch(runner)
         end.cancel()
+        await _retire(config)
         await runner.stop()
     finally:
         progress.cancel()
         _write(runner, config)
+
+
+async def _retire(config: Config) -> None:
+    """Have the agent give its lease back, while all that it needs for that is still there."""
+    directory = Directory(config.node.name, config.topology)
+    try:
+        await directory.call(directory.on("agent", config.node.name), "retire", Empty(), Empty, _RETIRE_S)
+    except NovaCronError as error:
+        log.info("the lease ends by itself, or by an operator's override", reason=str(error))
 
 
 async def _end_with_ray() -> None:

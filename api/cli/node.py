@@ -59,15 +59,22 @@ def stop(
 ) -> None:
     """End this node's process and its actors; nothing to do when it does not run.
 
-    Guests keep running; where leases end by time (three sites, or a witness) they are paused after some seconds.
+    Guests keep running; where leases end by time (three sites, or a witness) they are paused after some seconds, and
+    run on once the node is back. A node without guests gives its lease back, so that nobody waits for its end.
     """
+    from actors.keeper.files import now_ms, read_order
     from actors.node import process
 
     settings = _load(config)
+    order = read_order(settings.node.state_dir)
     ended = process.stop(settings.node.run_dir, wait_s)
     if ended == "killed":
         note(f"  it did not stop within {wait_s:g} s")
     say(f"{settings.node.name} is {ended}" if ended == "not running" else f"{settings.node.name} was {ended}")
+    left = read_order(settings.node.state_dir) if order is not None else None
+    if left is not None and left.pause_at_ms is not None:
+        wait = max(0.0, left.pause_at_ms - now_ms()) / 1000
+        note(f"  its lease ends in {wait:.0f} s: guests that run here are paused then, and run on once it is started")
 
 
 @app.command()

@@ -10,6 +10,7 @@ import pytest
 from actors.calls.messages import Empty
 from actors.errors import (
     BodyInvalid,
+    Conflict,
     GuestBusy,
     GuestExists,
     GuestNotRunning,
@@ -42,6 +43,7 @@ from actors.hypervisor.messages import (
     StartMove,
     StopGuest,
 )
+from actors.keeper.files import read_order
 from actors.lab.guests import GuestImages, Load, build, guest_spec
 from actors.lab.guests.watch import Watch
 from actors.lab.lab import Lab
@@ -318,3 +320,19 @@ def test_move_without_a_way_fails_with_the_guest_running(
     agent.call("finish_move", FinishMove(job="j1", guest="g1", roll_back=True, resume=True), Empty)
     assert json.loads((hosts.node(A).state_dir / "lib-novacron/agent-jobs.json").read_bytes()) == {"jobs": {}}
     assert state(agent, "g1") == "running"
+
+
+def test_a_node_that_is_stopped_gives_its_lease_back_once_no_guest_is_there(
+    hosts: Lab, agents: dict[str, AgentProcess], images: GuestImages
+) -> None:
+    create(agents[A], small(images))
+    agents[A].call("pause_guest", GuestName(name="g1"), GuestInfo)
+    agents[A].call("retire", Empty(), Empty)
+    order = read_order(hosts.node(A).state_dir / "lib-novacron")
+    assert order is not None, "a guest that has memory here keeps the lease"
+    agents[A].call("resume_guest", GuestName(name="g1"), GuestInfo)
+    agents[A].call("stop_guest", StopGuest(name="g1"), GuestInfo)
+    agents[A].call("retire", Empty(), Empty)
+    assert read_order(hosts.node(A).state_dir / "lib-novacron") is None
+    with pytest.raises(Conflict):
+        agents[A].call("start_guest", GuestName(name="g1"), GuestInfo)

@@ -211,3 +211,49 @@ async def test_one_node_sets_the_terms_as_soon_as_they_are_allowed(tmp_path: Pat
     await site.tenure.turn()
     assert states.state.cluster.terms.takeover == "lease"
     assert site.order() == site.now_ms + 8_000
+
+
+async def test_a_lease_that_is_given_back_is_over_for_everybody_at_once(site: Site, states: Agreed) -> None:
+    await site.tenure.turn()
+    site.tenure.give_up()
+    assert not site.tenure.may_run()
+    await site.tenure.give_back()
+    assert states.state.leases[NODE].state == "yielded"
+    assert read_order(site.folder) is None, "the keeper has nothing to keep"
+    asked = len(states.asked)
+    await site.tenure.turn()
+    await site.tenure.answer(7)
+    assert len(states.asked) == asked, "it is neither renewed nor taken anew"
+    assert read_order(site.folder) is None
+    again = site.agent()
+    await again.turn()
+    assert again.may_run()
+
+
+async def test_what_can_not_be_given_back_ends_by_time(site: Site, states: Agreed) -> None:
+    await site.tenure.turn()
+    site.tenure.give_up()
+    states.away = True
+    with pytest.raises(NoMajority):
+        await site.tenure.give_back()
+    assert states.state.leases[NODE].state == "active"
+    assert site.order() == 1000.0 + 8_000
+
+
+async def test_a_renewal_that_is_under_way_does_not_bring_a_given_up_lease_back(site: Site, states: Agreed) -> None:
+    await site.tenure.turn()
+    submit = states.submit
+
+    async def giving_up(command, **asked):
+        outcome = await submit(command, **asked)
+        site.tenure.give_up()
+        return outcome
+
+    states.submit = giving_up
+    site.now_ms += 4_000
+    await site.tenure.turn()
+    assert states.asked[-1] == RenewLease(
+        node=NODE, number=states.state.leases[NODE].number, renewal=1, terms=states.state.cluster.terms.number
+    )
+    assert not site.tenure.may_run()
+    assert site.order() == 1000.0 + 8_000, "the keeper is not told of more time"
