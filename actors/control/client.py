@@ -41,7 +41,7 @@ from actors.control.ownership import Standing
 from actors.errors import NoMajority, NovaCronError, StateRefused, Unreachable
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
-_ATTEMPT_S = 5.0
+_ATTEMPT_S, _ATTEMPT_LEAST_S = 5.0, 0.5
 _GRACE_S = 1.0
 """The member keeps the deadline itself; with so much more its own, more precise, error comes back."""
 _PAUSE_S = 0.2
@@ -202,7 +202,7 @@ class StateClient:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
-            attempt_s = min(left_s, _ATTEMPT_S)
+            attempt_s = min(left_s, self._attempt_s(deadline_s))
             sent = msgspec.structs.replace(order, deadline_s=attempt_s)
             to = self._directory.on(SERVICE, node)
             try:
@@ -219,6 +219,10 @@ class StateClient:
             await asyncio.sleep(min(_PAUSE_S, max(0.0, until - time.monotonic())))
         raise NoMajority(what=what, deadline_s=deadline_s, outcome=UNKNOWN if doubt else NOT_DONE, reason=reason)
 
+    def _attempt_s(self, deadline_s: float) -> float:
+        """How long one member may take: each has its turn, since the nearest may be cut off from the leader alone."""
+        return min(_ATTEMPT_S, max(_ATTEMPT_LEAST_S, deadline_s / len(self._members)))
+
     async def _read(
         self, method: str, ask: Callable[[float], msgspec.Struct], response: type[_Response], deadline_s: float
     ) -> _Response:
@@ -228,7 +232,7 @@ class StateClient:
             if left_s <= 0:
                 break
             # A watch waits at the member for as long as it may.
-            attempt_s = left_s if method == "watch" else min(left_s, _ATTEMPT_S)
+            attempt_s = left_s if method == "watch" else min(left_s, self._attempt_s(deadline_s))
             to = self._directory.on(SERVICE, node)
             try:
                 return await self._directory.call(to, method, ask(attempt_s), response, attempt_s + _GRACE_S)

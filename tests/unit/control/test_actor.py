@@ -235,6 +235,19 @@ async def test_a_killed_leader_is_replaced_and_comes_back(world) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_a_cut_between_the_own_member_and_the_leader_alone_is_gone_round(world, monkeypatch) -> None:
+    monkeypatch.setattr(client_module, "_ATTEMPT_S", 60.0)
+    leader = await world.leader()
+    own = next(node for node in world.members if node != leader)
+    world.cut.add(frozenset({own, leader}))
+    for task, pair in list(world.pipes.items()):
+        if pair == frozenset({own, leader}):
+            task.cancel()
+    client = StateClient(world, config_of(world.folder, own))
+    await client.submit(SetPolicy(name="p", value="x"), by="operator:ann", deadline_s=6)
+    assert await client.flags(deadline_s=6) == {}
+
+
 async def test_a_lone_member_says_that_there_is_no_majority(world) -> None:
     for node in ("paris-1", "rome-1"):
         await world.kill(node)
