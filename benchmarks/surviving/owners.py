@@ -89,6 +89,11 @@ class Owners:
         found = self._guests.get(guest)
         return found.node if found and found.runs else ""
 
+    @property
+    def leased(self) -> set[str]:
+        """The nodes that hold a lease at the end of the trail."""
+        return set(self._leases)
+
     def _fault(self, entry: TrailEntry, what: str) -> None:
         self.faults.append(f"entry {entry.number}, {entry.command} of {entry.subject}: {what}")
 

@@ -31,6 +31,9 @@ from actors.control.ownership import risk_of
 from actors.migration.states import Ruling, State
 from benchmarks.surviving.checks import LATE_MS, faults, margins_ms
 from benchmarks.surviving.history import Ended, History, Seen, Told, spans
+from benchmarks.surviving.owners import Owners
+from benchmarks.surviving.plan import PHASES, matrix, short
+from benchmarks.surviving.plan import faults as all_faults
 from tests.unit.control.kit import Cluster
 
 NODES = ("a", "b", "c")
@@ -427,3 +430,18 @@ def test_a_process_that_is_seen_to_be_gone_may_have_gone_a_moment_before() -> No
     history = run.history()
     assert faults(moved(history, "gone", 0, LATE_MS - 100)) == []
     assert faults(moved(history, "gone", 0, LATE_MS + 100)) != []
+
+
+def test_the_short_plan_has_every_part_phase_and_role_of_the_long_one() -> None:
+    assert len(matrix()) == len(all_faults()) * len(PHASES) == len(set(matrix()))
+    assert set(short()) <= set(matrix())
+    assert {cell.phase for cell in short()} == set(PHASES)
+    for name in ("part", "role"):
+        assert {getattr(cell.fault, name) for cell in short()} == {getattr(each, name) for each in all_faults()}
+    assert [str(cell.fault) for cell in matrix("cut source", ("idle",))] == ["cut source-third", "cut source-target"]
+
+
+def test_who_holds_a_lease_at_the_end_is_told() -> None:
+    run = story()
+    run.cut_off("c", [])
+    assert Owners(run.history().trails["a"]).leased == {"a", "b"}

@@ -1,0 +1,72 @@
+"""``novacron bench faults``: every fault at every phase of a move in a lab of three sites, each checked by history."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from api.cli.output import note
+
+if TYPE_CHECKING:
+    from benchmarks.report import Row
+
+app = typer.Typer(help="Kills and cuts everything in turn while a guest moves, and proves that it had one owner.")
+
+
+@app.command()
+def faults(
+    only: Annotated[str, typer.Option(help="Only faults whose name holds this: 'kill agent', 'cut site'.")] = "",
+    phases: Annotated[str, typer.Option(help="Moments to strike, with commas.")] = (
+        "idle,begin,copying,switchover,arrived"
+    ),
+    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows here, beside those it has.")] = None,
+    lab_name: Annotated[str, typer.Option("--lab", help="Name of the lab that is built for it.")] = "faults",
+) -> None:
+    """Survive every fault; exit code 7 when a history broke an invariant, or something did not come back."""
+    from actors.errors import BadRequest, NotFound, NovaCronError
+    from actors.lab.lab import Lab
+    from actors.lab.topology import LabSite, LabTopology, Link
+    from benchmarks.report import read, show, write
+    from benchmarks.surviving.observer import Observer
+    from benchmarks.surviving.plan import PHASES, matrix
+    from benchmarks.surviving.run import COLUMNS, Sites
+
+    chosen = tuple(phase for phase in PHASES if phase in phases.split(","))
+    if len(chosen) != len(phases.split(",")):
+        raise BadRequest(detail=f"--phases {phases!r}: there are {', '.join(PHASES)}")
+    names = ("london", "paris", "rome")
+    pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
+    topology = LabTopology(
+        name=lab_name,
+        sites=[LabSite(name=name) for name in names],
+        links=[Link(between=pair, rate_mbit=100, rtt_ms=50) for pair in pairs],
+    )
+    rows: list[Row] = read(json) if json is not None else []
+    known = {(row["fault"], row["phase"]) for row in rows}
+    failed = False
+    try:
+        lab = Lab.up(topology, note, "novacron")
+        with Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer:
+            sites = Sites(lab, observer)
+            sites.begin()
+            for cell in matrix(only, chosen):
+                if (str(cell.fault), cell.phase) in known:
+                    continue
+                try:
+                    row = sites.try_(cell)
+                except NovaCronError as error:
+                    row = {"fault": str(cell.fault), "phase": cell.phase, "broken": str(error)}
+                rows.append(row)
+                note(", ".join(f"{name} {value}" for name, value in row.items() if value not in ("", None)))
+                if json is not None:
+                    write("faults", rows, json)
+                if row["broken"]:
+                    failed = True
+                    break
+    finally:
+        with suppress(NotFound):
+            Lab.load(lab_name).down()
+    show("Faults survived", rows, COLUMNS)
+    if failed:
+        raise typer.Exit(7)

@@ -1,0 +1,253 @@
+"""One lab of three sites, one guest that moves around, one fault after the other; all of it watched from outside."""
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from actors.control.messages import TrailEntry
+from actors.errors import DeadlineExceeded, NovaCronError
+from actors.keeper.files import LOCK_FILE
+from actors.lab.guests import Load, build, guest_spec
+from actors.lab.guests.watch import Watch
+from actors.lab.lab import Lab
+from actors.lab.line import Change
+from actors.locks import holder, signal_holder
+from actors.migration.messages import CreateGuestAnywhere, JobView, MoveRequest
+from actors.migration.states import ENDED
+from api.cli.client import Client
+from api.cli.guest_spec import IMAGES
+from api.cli.target import Target
+from benchmarks.report import Row
+from benchmarks.surviving.checks import faults, margins_ms
+from benchmarks.surviving.history import NEVER, Ended, History, Told, spans
+from benchmarks.surviving.observer import Observer
+from benchmarks.surviving.owners import Owners
+from benchmarks.surviving.plan import Cell, Fault
+
+_Value = TypeVar("_Value")
+GUEST = "mover"
+COLUMNS = ["fault", "phase", "struck_in", "move", "on", "settled_s", "early_ms", "broken"]
+_TITLES = {"member": "ray::ClusterState", "agent": "ray::NodeAgent", "manager": "ray::MigrationManager"}
+_API_PORT = 8443
+_READY_S, _BOOT_S, _MOVE_S, _TICKS_S, _EXPIRY_S = 180.0, 240.0, 240.0, 120.0, 60.0
+# So slowly that there is time to strike while it copies.
+_SLOW_BPS = 16_000_000
+_COPIED_BYTES = 1 << 20
+_LINE_CUT_S = 8.0
+_POLL_S = 0.05
+
+
+def until(what: str, ask: Callable[[], _Value], deadline_s: float, poll_s: float = _POLL_S) -> _Value:
+    """The first true answer of `ask`.
+
+    Raises:
+        DeadlineExceeded: there was none in time.
+    """
+    end = time.monotonic() + deadline_s
+    while not (answer := ask()):
+        if time.monotonic() > end:
+            raise DeadlineExceeded(what=f"{what} (last answer: {answer!r})", deadline_s=deadline_s)
+        time.sleep(poll_s)
+    return answer
+
+
+class Sites:
+    """The lab with everything that is known of the run.
+
+    Args:
+        lab: three sites of one node each, with NovaCron running.
+        observer: of all nodes.
+    """
+
+    def __init__(self, lab: Lab, observer: Observer) -> None:
+        self.lab, self.observer = lab, observer
+        token = lab.plan.api_token_file.read_text().strip()
+        self.nodes = [node.name for node in lab.plan.nodes]
+        self.apis = {
+            node.name: Client(Target(url=f"http://{node.address}:{_API_PORT}", token=token)) for node in lab.plan.nodes
+        }
+        self.told: list[Told] = []
+        self.ended: list[Ended] = []
+        self.node = self.nodes[0]
+        self._files = {one.name: one.run_dir / f"console-{GUEST}.log" for one in lab.plan.nodes}
+        self._watch = Watch(GUEST, self._files, self.node)
+
+    def begin(self) -> None:
+        """Wait until leases end by time, then start the guest."""
+        until("leases that end by time", self._settled, _READY_S)
+        spec = guest_spec(GUEST, "memory", 128, Load(region_mib=16, per_s=300, bytes_each=64), 16, build(IMAGES))
+        spec = msgspec.structs.replace(spec, console=f"/run/console-{GUEST}.log")
+        self.apis[self.node].create_guest(CreateGuestAnywhere(spec=spec, node=self.node))
+        self.told += [Told(command="defineguest", subject=GUEST), Told(command="startguest", subject=GUEST)]
+        self._watch.until_ticks(5, _BOOT_S)
+
+    def try_(self, cell: Cell) -> Row:
+        """One fault: strike, heal, wait until all is well, and look at the whole history."""
+        until("all to be well", self._settled, _READY_S)
+        roles = self._roles()
+        struck_in, job, early_ms = "idle", None, None
+        for node in self.nodes:
+            self.apis[node].clear_store(node)
+        self._write(roles["third"])
+        strike = self._armed(cell.fault, roles)
+        since = self._trail(roles["third"])[-1].revision
+        try:
+            if cell.phase != "idle":
+                job, struck_in = self._moving(cell, roles)
+            strike()
+            self._hold(cell.fault, roles, since)
+        finally:
+            self.lab.restore_links()
+        healed = time.monotonic()
+        outcome = self._over(job, roles) if job else "none"
+        until("all to be well again", self._settled, _READY_S)
+        until("one running guest, where it was agreed on", self._home, _READY_S)
+        settled_s = time.monotonic() - healed
+        self._ticks()
+        history = self.history()
+        broken = faults(history)
+        if cell.fault.part == "site":
+            early_ms = margins_ms(history).get(roles[cell.fault.role])
+        return {
+            "fault": str(cell.fault), "phase": cell.phase, "struck_in": struck_in, "move": outcome, "on": self.node,
+            "settled_s": round(settled_s, 1), "early_ms": round(early_ms) if early_ms is not None else None,
+            "broken": "; ".join(broken),
+        }  # fmt: skip
+
+    def history(self) -> History:
+        """Everything up to now."""
+        trails = {node: self._trail(node) for node in self.nodes}
+        return History(seen=self.observer.seen, trails=trails, told=self.told, ended=self.ended)
+
+    # -- striking -----------------------------------------------------------------------------------------------------
+
+    def _roles(self) -> dict[str, str]:
+        at = self.nodes.index(self.node)
+        return dict(zip(("source", "target", "third"), self.nodes[at:] + self.nodes[:at], strict=True))
+
+    def _moving(self, cell: Cell, roles: dict[str, str]) -> tuple[JobView, str]:
+        """Begin a move and come back at the wanted moment, with the state that the move was in."""
+        source, target = roles["source"], roles["target"]
+        if cell.phase == "copying":
+            self._line(source, target, Change(rate_bps=_SLOW_BPS))
+        for node, file in self._files.items():
+            if node != source:
+                file.unlink(missing_ok=True)
+        before = len(self.observer.seen)
+        job = self.apis[source].submit(MoveRequest(guest=GUEST, to=target))
+        if cell.phase == "copying":
+            until("the move to copy", lambda: self._copies(job.id, source), _MOVE_S)
+        elif cell.phase in ("switchover", "arrived"):
+            kind, where = ("stop", source) if cell.phase == "switchover" else ("resume", target)
+            if not self.observer.wait(GUEST, where, kind, before, _MOVE_S):  # type: ignore[arg-type]
+                raise DeadlineExceeded(what=f"{kind} of {GUEST} on {where}", deadline_s=_MOVE_S)
+            return job, cell.phase
+        return job, self.apis[source].job(job.id).state
+
+    def _copies(self, job: str, node: str) -> bool:
+        view = self.apis[node].job(job)
+        return view.state in ENDED or (view.state == "perform" and view.progress.wire_bytes >= _COPIED_BYTES)
+
+    def _armed(self, fault: Fault, roles: dict[str, str]) -> Callable[[], Any]:
+        """What strikes; all that takes time is done before."""
+        node = roles[fault.role]
+        others = [each for each in self.nodes if each != node]
+        if fault.part in ("line", "site"):
+            pairs = [(others[0], others[1])] if fault.part == "line" else [(node, other) for other in others]
+            return partial(self._dark, pairs)
+        if fault.part == "keeper":
+            lock = self.lab.node(node).run_dir / "novacron" / LOCK_FILE
+            return lambda: signal_holder(lock, signal.SIGKILL)
+        pids = self.lab.run(node, ["pgrep", "-f", f"^{_TITLES[fault.part]}"]).split()
+        return lambda: self.lab.run(node, ["kill", "-KILL", *pids])
+
+    def _dark(self, pairs: list[tuple[str, str]]) -> None:
+        for one, other in pairs:
+            self._line(one, other, Change(state="hole"))
+
+    def _line(self, one: str, other: str, change: Change) -> None:
+        ends = {self.lab.node(one).site, self.lab.node(other).site}
+        (name,) = (link.name for link in self.lab.plan.links if {link.site_a, link.site_b} == ends)
+        self.lab.link(name).change(change)
+
+    def _hold(self, fault: Fault, roles: dict[str, str], since: int) -> None:
+        """Keep the fault for as long as it may do harm; the rest of the cluster is written to meanwhile."""
+        asked = next(roles[role] for role in ("third", "target") if role != fault.role)
+        if fault.part == "site":
+            node = roles[fault.role]
+            until(f"the end of the lease of {node}", lambda: self._expired(asked, node, since), _EXPIRY_S, 0.3)
+        elif fault.part == "line":
+            time.sleep(_LINE_CUT_S)
+        self._write(asked)
+
+    def _expired(self, asked: str, node: str, since: int) -> bool:
+        with suppress(NovaCronError):
+            entries = self._trail(asked, since)
+            return any((one.command, one.subject) == ("expirelease", node) for one in entries)
+        return False
+
+    def _write(self, node: str) -> None:
+        """A harmless command; what is not acknowledged is not counted on."""
+        with suppress(NovaCronError):
+            self.apis[node].set_flag("itp", {"percent": len(self.told) % 100, "reason": "written during a fault"})
+            self.told.append(Told(command="setflag", subject="itp"))
+
+    # -- healing ------------------------------------------------------------------------------------------------------
+
+    def _settled(self) -> bool:
+        """Every member is heard and has all; every node holds a lease that ends by time; every keeper is there."""
+        with suppress(NovaCronError):
+            view = self.apis[self.nodes[0]].cluster()
+            if not view.leader or not all(0 <= each.silent_s < 5 and each.lag in (0, 1, 2) for each in view.members):
+                return False
+            leased = Owners(self._trail(view.leader)).leased
+            locks = [self.lab.node(node).run_dir / "novacron" / LOCK_FILE for node in self.nodes]
+            return set(self.nodes) <= leased and all(holder(lock) is not None for lock in locks)
+        return False
+
+    def _over(self, job: JobView, roles: dict[str, str]) -> str:
+        source = roles["source"]
+
+        def ended() -> JobView | None:
+            with suppress(NovaCronError):
+                view = self.apis[source].job(job.id)
+                return view if view.state in ENDED and self._agreed(job.id) else None
+            return None
+
+        view = until(f"the end of {job.id}, agreed on", ended, _MOVE_S, 0.2)
+        assert view is not None, "until something is there"
+        completed = view.state == "completed"
+        self.ended.append(Ended(job=job.id, guest=GUEST, completed=completed, owner=view.owner))
+        if completed:
+            self._watch.arrived(roles["target"])
+            self.node = roles["target"]
+        return view.state
+
+    def _agreed(self, job: str) -> bool:
+        trail = self._trail(self.nodes[0])
+        begun = any(entry.command == "beginmove" and entry.body.get("job") == job for entry in trail)
+        return not begun or any((one.command, one.subject) == ("endmove", job) for one in trail)
+
+    def _home(self) -> bool:
+        """The guest executes once, where the agreed state has it."""
+        now = [span.node for span in spans(self.observer.seen) if span.guest == GUEST and span.end_ms == NEVER]
+        return now == [self.node] and Owners(self._trail(self.nodes[0])).owner(GUEST) == self.node
+
+    def _ticks(self) -> None:
+        verdict = self._watch.until_ticks(10, _TICKS_S)
+        if not verdict.ok:
+            raise NovaCronError(detail=f"the guest is damaged: {verdict.problems}")
+
+    def _trail(self, node: str, since: int = 0) -> list[TrailEntry]:
+        entries: list[TrailEntry] = []
+        after, count = 0, 1
+        while after < count:
+            page = self.apis[node].audit("", since, after)
+            entries += page.entries
+            after, count = page.upto, page.count
+        return entries
