@@ -29,7 +29,8 @@ def page(query: TrailQuery, kept: Iterable[Audit], count: int, moves: frozenset[
         count: how many entries there are in all.
         moves: of the guest that is asked for.
     """
-    known = {entry.number: entry for entry in kept if entry.number >= query.after}
+    # What was added since `count` was read belongs to the next page.
+    known = {entry.number: entry for entry in kept if query.after <= entry.number <= count}
     before = known.pop(query.after, None)
     subjects = {query.guest, *moves}
     looked: list[Audit] = []

@@ -64,6 +64,12 @@ def test_what_a_member_does_not_have_is_counted_and_is_no_fault(cluster, limit, 
     assert read(entries, len(cluster.audit), limit=limit) == (numbers, len(gone), 0)
 
 
+def test_what_was_added_while_a_page_was_made_is_left_to_the_next(cluster) -> None:
+    page = trail.page(TrailQuery(), cluster.audit, len(cluster.audit) - 2)
+    assert [entry.number for entry in page.entries] == list(range(1, page.count + 1))
+    assert page.upto == page.count
+
+
 def test_a_guests_entries_are_its_own_and_those_of_its_moves(cluster) -> None:
     query = TrailQuery(guest="web")
     page = trail.page(query, cluster.audit, len(cluster.audit))
