@@ -1,0 +1,134 @@
+"""Compares ways of choosing a node on a trace: the same windows for each, and intervals over the windows."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from models.placement.fragments import request_mix
+from models.placement.kernel import Floats
+from models.placement.rules import PLAIN, Knobs, Rule, pick
+from models.placement.simulator import DENIED, UNSEEN, Outcome, Run, outcome, simulate
+from models.placement.sites import USD_PER_GB
+from models.placement.tables import Nodes
+from models.placement.traces import read_guests, read_nodes
+from models.placement.windows import Shape, Window, cut
+
+Row = dict[str, str | int | float | None]
+
+POLICIES: dict[str, Rule] = {
+    "first-fit": Rule.FIRST_FIT,
+    "best-fit": Rule.BEST_FIT,
+    "worst-fit": Rule.WORST_FIT,
+    "random": Rule.RANDOM,
+    "alignment": Rule.ALIGNMENT,
+    "site-sticky": Rule.SITE_STICKY,
+    "true-lifetimes": Rule.NILAS,
+}
+"""What is compared; ``true-lifetimes`` is NILAS told when each guest really leaves: a reference, not a rival."""
+
+SIZES: tuple[tuple[str, float, float], ...] = (("small", 0, 4), ("medium", 4, 16), ("large", 16, np.inf))
+"""Size classes: name, more than, up to (vCPUs)."""
+_BOOTSTRAPS = 1000
+_TIMED = 200
+
+
+def evaluate(
+    trace: Path,
+    nodes: Path | None = None,
+    loads: tuple[float, ...] = (0.7, 0.9, 1.1),
+    *,
+    windows: int = 20,
+    seeds: int = 5,
+    hosts: int = 60,
+    shape: Shape | None = None,
+) -> list[Row]:
+    """One flat row for each load and policy of `POLICIES`.
+
+    Shares are 0..1, decisions in microseconds. Each figure is the mean over ``windows * seeds`` windows;
+    ``…_low``, ``…_high`` bound 90 % of its bootstrap means; ``rejected_cores_over_first_fit`` is paired.
+
+    Raises:
+        ValueError: a file isn't one that can be read, or the trace has no lifetimes.
+    """
+    guests, pattern = read_guests(trace), None if nodes is None else read_nodes(nodes)
+    rows: list[Row] = []
+    for load in loads:
+        cuts = [
+            window
+            for seed in range(seeds)
+            for window in cut(guests, windows, load, seed=seed, hosts=hosts, shape=shape, pattern=pattern)
+        ]
+        rejected: dict[str, Floats] = {}
+        for policy, rule in POLICIES.items():
+            row, cores = _compare(cuts, rule)
+            rejected[policy] = cores
+            over = cores - rejected["first-fit"]
+            low, high = interval(over)
+            row |= {"policy": policy, "load": load, "rejected_cores_over_first_fit": float(over.mean())}
+            row |= {"rejected_cores_over_first_fit_low": low, "rejected_cores_over_first_fit_high": high}
+            rows.append(row)
+    return rows
+
+
+def interval(values: Floats, share: float = 0.9) -> tuple[float, float]:
+    """The bounds of the middle `share` of the bootstrap means of `values`, (k,)."""
+    picks = np.random.default_rng(0).integers(0, len(values), (_BOOTSTRAPS, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
+def _compare(windows: list[Window], rule: Rule) -> tuple[Row, Floats]:
+    outcomes: list[Outcome] = []
+    sizes: list[dict[str, float]] = []
+    usd, seconds = [], []
+    for index, window in enumerate(windows):
+        knobs = PLAIN._replace(seed=index, mix=request_mix(window.guests) if rule is Rule.FGD else PLAIN.mix)
+        run = simulate(window.nodes, window.guests, rule, window.span, knobs)
+        outcomes.append(outcome(run))
+        sizes.append(_by_size(run))
+        usd.append(USD_PER_GB * float(run.pairs.sum() - np.trace(run.pairs)))
+        if index == 0:
+            seconds = _decide(run, rule, knobs)
+    row: Row = {
+        "windows": len(windows),
+        "hosts": float(np.mean([len(window.nodes.cpu) for window in windows])),
+        "decision_p50_us": 1e6 * float(np.quantile(seconds, 0.5)),
+        "decision_p99_us": 1e6 * float(np.quantile(seconds, 0.99)),
+        "split_usd": float(np.mean(usd)),
+    }
+    for name in Outcome._fields:
+        values = np.array([getattr(one, name) for one in outcomes], np.float64)
+        row[name] = float(values.mean())
+        if name in ("rejected_cores", "split_pairs", "cpu_allocated"):
+            row[f"{name}_low"], row[f"{name}_high"] = interval(values)
+    for name in sizes[0]:
+        row[name] = float(np.mean([one[name] for one in sizes]))
+    return row, np.array([one.rejected_cores for one in outcomes])
+
+
+def _by_size(run: Run) -> dict[str, float]:
+    """Shares of the guests and cores of each size class that were rejected."""
+    guests = run.guests
+    seen = (guests.arrive >= run.span[0]) & (guests.arrive < run.span[1]) & (run.placed != UNSEEN)
+    shares: dict[str, float] = {}
+    for name, above, most in SIZES:
+        of_size = seen & (guests.vcpus > above) & (guests.vcpus <= most)
+        denied = of_size & (run.placed == DENIED)
+        shares[f"rejected_guests_{name}"] = float(denied.sum()) / max(int(of_size.sum()), 1)
+        shares[f"rejected_cores_{name}"] = float(guests.vcpus[denied].sum()) / max(
+            float(guests.vcpus[of_size].sum()), 1.0
+        )
+    return shares
+
+
+def _decide(run: Run, rule: Rule, knobs: Knobs) -> list[float]:
+    """Seconds that single decisions take on the cluster as the run left it."""
+    nodes: Nodes = run.nodes
+    count = len(run.guests.arrive)
+    took = []
+    for g in range(max(count - _TIMED, 0), count):
+        begun = time.perf_counter()
+        pick(int(rule), nodes, run.state, run.guests, g, float(run.clock[0]), knobs, -1)
+        took.append(time.perf_counter() - begun)
+    return took
