@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from api.cli import model_evaluation
 from api.cli.context import Json
 from api.cli.output import as_json, fields, note, say, table
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from models.registry import Card, Listed, Registry
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the learned models: train, compare, promote, roll back.")
+app.add_typer(model_evaluation.app, name="evaluate")
 NODE_STATE = Path("/var/lib/novacron")
 
 Kind = Literal["bandwidth", "placement"]

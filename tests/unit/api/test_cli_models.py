@@ -96,6 +96,19 @@ def test_where_models_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert registry_root(None) == Path.home() / ".local" / "share" / "novacron" / "models"
 
 
+def test_an_evaluation_is_written_and_bad_data_is_said(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no CSV" in models.refused(2, "evaluate", "bandwidth", "--data", str(tmp_path))
+    seen = []
+    monkeypatch.setattr(
+        "models.bandwidth.evaluate.evaluate", lambda *given, **more: seen.append((given, more["quick"])) or {"rows": []}
+    )
+    models.ok("evaluate", "bandwidth", "--data", str(tmp_path), "--quick", "--json", str(tmp_path / "r.json"))
+    assert json.loads((tmp_path / "r.json").read_text()) == {"rows": []}
+    assert seen == [((tmp_path, None), True)]
+
+
 def test_a_researcher_needs_no_cluster(tmp_path: Path) -> None:
     """Nothing but the base and typer and rich may be imported; torch not before a model is used."""
     program = f"""
