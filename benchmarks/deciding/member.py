@@ -14,7 +14,7 @@ import msgspec
 
 from actors.calls.messages import Caller
 from actors.config.schema import Config
-from actors.consensus.ready import Membership, Snapshot
+from actors.consensus.ready import NOBODY, Membership, Snapshot
 from actors.control.chores import Chores
 from actors.control.commands import SetPolicy, seal
 from actors.control.distances import Distances
@@ -32,6 +32,7 @@ from actors.transport.hub import Hub
 from actors.transport.messages import Expose, Forward
 
 LENGTH = struct.Struct("!I")
+LEADS, FOLLOWS = "leads", "follows"
 _DEADLINE_S = 10.0
 
 
@@ -91,9 +92,12 @@ def _clients(driver: Driver, mode: str):  # type: ignore[no-untyped-def]
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
                 name, value = msgspec.msgpack.decode(await reader.readexactly(length), type=tuple[str, str])
+                answer: bool | str
                 if not name:
                     # A view of BFT has a primary from its beginning: whether that one is there only others tell.
-                    answer = driver.shell.leads and driver.shell.core.protocol.name.lower() == mode
+                    in_force = driver.shell.core.protocol.name.lower() == mode
+                    leads, follows = driver.shell.leads, driver.shell.core.leader != NOBODY
+                    answer = (LEADS if leads else FOLLOWS if follows else "") if in_force else ""
                 else:
                     answer = await _put(driver, name, value)
                 raw = msgspec.msgpack.encode(answer)

@@ -37,13 +37,13 @@ async def row(system: str, count: int, rtt_ms: float, seconds: float, failovers:
         stack.callback(group.end)
         for number in range(count):
             group.start(number)
-        leader = await _until_leads(group, range(count), _START_S)
+        leader = await _until_all_follow(group, count)
         took = await _load(group, leader, seconds)
         samples = [await _failover(group, leader, count)]
         for _ in range(failovers - 1):
             # The killed one comes back first: with four members only one may be missing.
             group.start(leader)
-            leader = await _until_leads(group, range(count), _START_S)
+            leader = await _until_all_follow(group, count)
             samples.append(await _failover(group, leader, count))
     took.sort()
     return {
@@ -84,6 +84,19 @@ async def _failover(group: NovaCron | Etcd, leader: int, count: int) -> float:
     client = await group.connect(heir)
     await _until(lambda: client.put("after", "x"), "a commit at the new leader", _FAILOVER_S)
     return time.monotonic() - began
+
+
+async def _until_all_follow(group: NovaCron | Etcd, count: int) -> int:
+    """The leader, once every member knows one: a member that still starts would be waited for after the kill."""
+
+    async def look() -> bool:
+        try:
+            return all([await group.in_touch(number) for number in range(count)])
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+
+    await _until(look, f"every member of {group.name}", _START_S)
+    return await _until_leads(group, range(count), _START_S)
 
 
 async def _until_leads(group: NovaCron | Etcd, among: "range | list[int]", deadline_s: float) -> int:

@@ -15,7 +15,7 @@ import msgspec
 
 from actors.errors import SetupMissing
 from actors.security.authority import create_authority, issue
-from benchmarks.deciding.member import LENGTH, Order
+from benchmarks.deciding.member import FOLLOWS, LEADS, LENGTH, Order
 
 _STEP_S = 20.0
 
@@ -40,6 +40,9 @@ class System(Protocol):
 
     async def leads(self, number: int) -> bool:
         """Whether that member says that it leads."""
+
+    async def in_touch(self, number: int) -> bool:
+        """Whether that member is up and knows a leader."""
 
 
 class _Processes:
@@ -114,9 +117,16 @@ class NovaCron(_Processes):
 
     async def leads(self, number: int) -> bool:
         """See `System`."""
+        return await self._standing(number) == LEADS
+
+    async def in_touch(self, number: int) -> bool:
+        """See `System`."""
+        return await self._standing(number) in (LEADS, FOLLOWS)
+
+    async def _standing(self, number: int) -> object:
         client = await self.connect(number)
         try:
-            return bool(await client.ask("", ""))
+            return await client.ask("", "")
         finally:
             client.close()
 
@@ -177,10 +187,17 @@ class Etcd(_Processes):
 
     async def leads(self, number: int) -> bool:
         """See `System`."""
+        said = await self._status(number)
+        return bool(said.get("leader")) and said["leader"] == said["header"]["member_id"]
+
+    async def in_touch(self, number: int) -> bool:
+        """See `System`."""
+        return bool((await self._status(number)).get("leader"))
+
+    async def _status(self, number: int) -> dict[str, Any]:
         client = await self.connect(number)
         try:
-            said = await client.ask("/v3/maintenance/status", {})
-            return bool(said.get("leader")) and said["leader"] == said["header"]["member_id"]
+            return await client.ask("/v3/maintenance/status", {})
         finally:
             client.close()
 
