@@ -51,6 +51,9 @@ class Node(Section):
     images_dir: AbsolutePath = Field(
         Path("/var/lib/novacron/images"), description="where disks without a given path are made"
     )
+    models_dir: AbsolutePath | None = Field(
+        None, description="registry of the learned models (`novacron models`); without: `models` in `state_dir`"
+    )
     libvirt_uri: str = Field("qemu:///system", description="this node's own libvirtd")
     libvirtd_socket: AbsolutePath = Field(
         Path("/run/libvirt/libvirt-sock"), description="forwarded to a peer while its move is granted"

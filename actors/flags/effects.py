@@ -6,7 +6,7 @@ EFFECTS: dict[Component, str] = {
     "amst": "a link has one connection, and CUBIC; subject: the peer. At once, running moves go on over it",
     "hde": "a move crosses as QEMU's own streams, or where a QEMU is too old raw; subject: the guest."
     " For new moves, running ones keep their path",
-    "pba": "nothing yet: forecasts are those of the EWMA, which is what it falls back to",
+    "pba": "the EWMA forecasts, no learned model is asked; subject: the link, as NODE-PEER. At once",
     "ass": "the site exchanges no facts with others; subject: the site. At once",
     "acp": "nothing: ownership is always agreed on, or nobody could agree that the flag is on again",
     "itp": "nothing yet: nodes are chosen by best fit, which is what it falls back to",

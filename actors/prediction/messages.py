@@ -28,9 +28,9 @@ class ForecastQuery(msgspec.Struct, frozen=True, kw_only=True):
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """Expected goodput with an 80 % interval. `samples` 0 and `method` 'none': nothing is known, the rates are 0.
 
-    `method` names what answered, `version` the model's version ('' for a simple method), `reason` why a simple method
-    answered in its place. `quantiles`: the rates at `models.bandwidth.forecast.QUANTILES`, rising. `streams`: how many
-    connections to use.
+    `method` names what answered, `version` the model's version ('' when none answered; a model may let a simple method
+    speak, which `method` names then), `reason` why the EWMA answered in its place. `quantiles`: the rates at
+    `models.bandwidth.forecast.QUANTILES`, rising. `streams`: how many connections to use.
 
     What the answers about this link were worth so far, at the horizon nearest to this one: `calibration` is the share
     of truths inside the interval (-1: no truth yet), `wape` the mean error over the mean truth (-1 likewise), of

@@ -158,7 +158,9 @@ def promote(
         overruled = registry.promote(version, force=force)
     for reason in overruled:
         note(f"overruled: {reason}")
-    say(f"{kind}: {version} is in use. Running nodes take it up within a minute.")
+    say(f"{kind}: {version} is in use in {registry_root(root)}.")
+    if kind == "bandwidth":
+        say("The site whose lead node reads this registry takes it up within a minute.")
 
 
 @app.command()
