@@ -1,8 +1,10 @@
 """``novacron models evaluate``: a kind of model beside its opponents, on recordings."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from api.cli.output import as_json, note, say
@@ -28,10 +30,50 @@ def bandwidth(
         report = evaluate(data, index, quick=quick, progress=note)
     except ValueError as error:
         raise BadRequest(detail=str(error)) from error
-    if json is None:
+    _hand_over(report, json)
+
+
+@app.command()
+def placement(
+    trace: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="CSV[.gz]: vcpu,mem_gb,arrive_s,life_s,…")],
+    nodes: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="CSV[.gz]: cpu,memory_gib[,cells,site,…,count].")
+    ] = None,
+    load: Annotated[str, typer.Option(help="Cores of the cluster as shares of the peak demand.")] = "0.7,0.9,1.1",
+    windows: Annotated[int, typer.Option(min=1, help="Spans of the trace, for each seed.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="How often the tenants are drawn anew.")] = 5,
+    hosts: Annotated[int, typer.Option(min=3, help="About how many nodes the demand is scaled to.")] = 60,
+    json: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the report to this file.")] = None,
+) -> None:
+    """Compare the ways to choose a node over the same pre-filled windows; without --json the report is printed."""
+    from actors.errors import BadRequest
+    from models.placement.evaluate import evaluate
+
+    try:
+        rows = evaluate(trace, nodes, _loads(load), windows=windows, seeds=seeds, hosts=hosts, progress=note)
+    except ValueError as error:
+        raise BadRequest(detail=str(error)) from error
+    _hand_over({"rows": rows}, json)
+
+
+def _loads(text: str) -> tuple[float, ...]:
+    """The loads of a comma-separated list.
+
+    Raises:
+        ValueError: one is not a number above 0.
+    """
+    try:
+        loads = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        loads = ()
+    if not loads or not all(0 < load < math.inf for load in loads):
+        raise ValueError(f"--load {text}: give numbers above 0, as in 0.7,0.9,1.1")
+    return loads
+
+
+def _hand_over(report: object, file: Path | None) -> None:
+    if file is None:
         as_json(report)
         return
-    import msgspec
-
-    json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    say(f"The report is in {json}.")
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    say(f"The report is in {file}.")

@@ -1,6 +1,7 @@
 """Compares ways of choosing a node on a trace: the same windows for each, and intervals over the windows."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,13 @@ def evaluate(
     seeds: int = 5,
     hosts: int = 60,
     shape: Shape | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
 ) -> list[Row]:
     """One flat row for each load and policy of `POLICIES`.
 
     Shares are 0..1, decisions in microseconds. Each figure is the mean over ``windows * seeds`` windows;
     ``…_low``, ``…_high`` bound 90 % of its bootstrap means; ``rejected_cores_over_first_fit`` is paired.
+    `progress` hears a line for each row.
 
     Raises:
         ValueError: a file isn't one that can be read, or the trace has no lifetimes.
@@ -68,6 +71,7 @@ def evaluate(
             row |= {"policy": policy, "load": load, "rejected_cores_over_first_fit": float(over.mean())}
             row |= {"rejected_cores_over_first_fit_low": low, "rejected_cores_over_first_fit_high": high}
             rows.append(row)
+            progress(f"load {load:g}, {policy}: {cores.mean():.2%} of the cores rejected in {len(cuts)} windows")
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,8 @@ from models.placement.tables import (
 
 Columns = dict[str, list[str]]
 _Table = TypeVar("_Table", Guests, Nodes)
+SITES_MAX = 62
+"""Sites that a guest's mask can tell apart."""
 SPREAD_VCPUS = 16
 """Guests with more cores are spread over both NUMA cells where a trace doesn't say."""
 _BONDS = {"": ANY, "affinity": TOGETHER, "anti-affinity": APART, "fault_domain": DOMAINS}
@@ -40,7 +43,7 @@ def read_guests(path: Path) -> Guests:
     ``flavor_vcpus, flavor_ram, numa, strategy, group, domain`` (Huawei with groups: a sequence, nobody leaves).
 
     Raises:
-        ValueError: it has none of these sets, or a value is not a number.
+        ValueError: it has none of these sets, a value is not a number, or nobody could ask for so much.
     """
     columns = _columns(path)
     readers: list[tuple[set[str], Callable[[Columns], Guests]]] = [
@@ -48,7 +51,10 @@ def read_guests(path: Path) -> Guests:
         ({"cpu_milli", "memory_mib", "num_gpu", "gpu_milli", "creation_time", "deletion_time"}, _openb),
         ({"flavor_vcpus", "flavor_ram", "numa", "strategy", "group", "domain"}, _groups),
     ]
-    return _read(path, columns, readers)
+    guests = _read(path, columns, readers)
+    if (guests.vcpus < 0).any() or (guests.memory < 0).any() or (guests.leave < guests.arrive).any():
+        raise ValueError(f"{path}: cores, memory and lifetimes can't be below 0")
+    return guests
 
 
 def read_nodes(path: Path) -> Nodes:
@@ -59,7 +65,7 @@ def read_nodes(path: Path) -> Nodes:
     ``cpu_milli, memory_mib, gpu`` (Alibaba openb), ``CPU1, RAM1, CPU2, RAM2`` (Huawei: what is free in two cells).
 
     Raises:
-        ValueError: it has none of these sets, or a value is not a number.
+        ValueError: it has none of these sets, a value is not a number, or it has no node or one without room.
     """
     columns = _columns(path)
     readers: list[tuple[set[str], Callable[[Columns], Nodes]]] = [
@@ -67,7 +73,12 @@ def read_nodes(path: Path) -> Nodes:
         ({"cpu_milli", "memory_mib", "gpu"}, _openb_nodes),
         ({"CPU1", "RAM1", "CPU2", "RAM2"}, _residual_nodes),
     ]
-    return _read(path, columns, readers)
+    nodes = _read(path, columns, readers)
+    if len(nodes.cpu) == 0 or (nodes.cpu <= 0).any() or (nodes.memory <= 0).any():
+        raise ValueError(f"{path}: there must be nodes, each with cores and memory above 0")
+    if not np.isin(nodes.cells, (1, 2)).all() or not ((nodes.site >= 0) & (nodes.site < SITES_MAX)).all():
+        raise ValueError(f"{path}: a node has 1 or 2 cells and a site from 0 to {SITES_MAX - 1}")
+    return nodes
 
 
 def _read(path: Path, columns: Columns, readers: list[tuple[set[str], Callable[[Columns], _Table]]]) -> _Table:
@@ -75,21 +86,25 @@ def _read(path: Path, columns: Columns, readers: list[tuple[set[str], Callable[[
         if needed <= set(columns):
             try:
                 return read(columns)
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, OverflowError) as error:
                 raise ValueError(f"{path}: {error}") from error
     wanted = "; or ".join(", ".join(sorted(needed)) for needed, _ in readers)
     raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}, needed are {wanted}")
 
 
 def _columns(path: Path) -> Columns:
-    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
-        rows = csv.reader(file)
-        names = next(rows, [])
-        try:
-            values = list(zip(*rows, strict=True))
-        except ValueError as error:
-            raise ValueError(f"{path}: the rows are not equally long") from error
-    return {name: list(column) for name, column in zip(names, values or [()] * len(names), strict=True)}
+    try:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+            rows = csv.reader(file)
+            names = next(rows, [])
+            lines = list(rows)
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
+        raise ValueError(f"{path} can't be read as CSV: {error}") from error
+    try:
+        values = list(zip(*lines, strict=True))
+        return {name: list(column) for name, column in zip(names, values or [()] * len(names), strict=True)}
+    except ValueError as error:
+        raise ValueError(f"{path}: the rows are not equally long") from error
 
 
 def _numbers(columns: Columns, name: str, empty: float = np.nan) -> npt.NDArray[np.float64]:

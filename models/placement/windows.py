@@ -101,6 +101,8 @@ def cut(
         raise ValueError("the trace has no lifetimes (life_s): nothing would ever leave")
     shape = Shape() if shape is None else shape
     length = float(guests.arrive[-1] - guests.arrive[0])
+    if length <= 0:
+        raise ValueError("all guests of the trace arrive at once: there is no time to cut windows from")
     begin, end = (float(guests.arrive[0]) + length * share for share in period)
     span_s = (end - begin) / 4
     cores = shape.cells * shape.cpu if pattern is None else float((pattern.cpu * pattern.cells).mean())

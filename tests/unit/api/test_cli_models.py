@@ -109,6 +109,25 @@ def test_an_evaluation_is_written_and_bad_data_is_said(
     assert seen == [((tmp_path, None), True)]
 
 
+def test_placement_rules_are_compared_on_a_trace(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("cpu,mem\n1,2\n")
+    command = ("evaluate", "placement", "--trace", str(trace))
+    assert "has the columns cpu, mem" in models.refused(2, *command)
+    assert "give numbers above 0" in models.refused(2, *command, "--load", "0.7,-1")
+    assert "give numbers above 0" in models.refused(2, *command, "--load", "high")
+    seen = []
+    monkeypatch.setattr(
+        "models.placement.evaluate.evaluate",
+        lambda *given, **more: seen.append((*given, more["windows"], more["seeds"])) or [{"policy": "first-fit"}],
+    )
+    models.ok(*command, "--nodes", str(trace), "--load", "0.9,1", "--windows", "3", "--json", str(tmp_path / "r.json"))
+    assert json.loads((tmp_path / "r.json").read_text()) == {"rows": [{"policy": "first-fit"}]}
+    assert seen == [(trace, trace, (0.9, 1.0), 3, 5)]
+
+
 def test_a_researcher_needs_no_cluster(tmp_path: Path) -> None:
     """Nothing but the base and typer and rich may be imported; torch not before a model is used."""
     program = f"""

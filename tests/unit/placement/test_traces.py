@@ -61,11 +61,36 @@ def test_groups(put):
         ("vcpu,mem_gb,arrive_s\n1,2,3\n1,,3\n", "mem_gb has something that is no number in row 3"),
         ("vcpu,mem_gb,arrive_s\n1,2,3\n1,2\n", "not equally long"),
         ("flavor_vcpus,flavor_ram,numa,strategy,group,domain\n1,2,1,near,0,\n", "unknown strategy near"),
+        ("vcpu,mem_gb,arrive_s,site\n1,2,3,70\n", "too large"),
+        ("vcpu,mem_gb,arrive_s,life_s\n1,2,3,-1\n", "below 0"),
     ],
 )
 def test_says_what_is_wrong_with_a_file(put, text, says):
     with pytest.raises(ValueError, match=says):
         read_guests(put("t.csv", text))
+
+
+def test_says_that_a_file_is_no_table(tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"vcpu,mem_gb,arrive_s\n" * 9)[:-12])
+    with pytest.raises(ValueError, match="can't be read as CSV"):
+        read_guests(path)
+    with pytest.raises(ValueError, match="can't be read as CSV"):
+        read_guests(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cpu,memory_gib\n", "must be nodes"),
+        ("cpu,memory_gib\n0,4\n", "cores and memory above 0"),
+        ("cpu,memory_gib,cells\n4,4,3\n", "1 or 2 cells"),
+        ("cpu,memory_gib,site\n4,4,-1\n", "a site from 0"),
+    ],
+)
+def test_says_what_is_wrong_with_nodes(put, text, says):
+    with pytest.raises(ValueError, match=says):
+        read_nodes(put("n.csv", text))
 
 
 def test_nodes_of_each_kind(put):
