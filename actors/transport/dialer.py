@@ -55,6 +55,7 @@ class Dialer:
         self._config = config
         self._credentials = credentials
         self._fresh: dict[str, bytes] = {}
+        self._greeted: set[str] = set()
         self._tickets: dict[str, tuple[ssl.SSLContext, ssl.SSLSession]] = {}
 
     def fresh_session(self, peer: str) -> bytes:
@@ -68,6 +69,14 @@ class Dialer:
     def begun(self, peer: str) -> None:
         """The session of `fresh_session` exists."""
         self._fresh.pop(peer, None)
+
+    def yields_to(self, peer: str) -> bool:
+        """Whether an own attempt to begin a session gives way to the one that `peer` begins just now.
+
+        When each has greeted the other before it heard, one of them has to stand, and both must know which: each would
+        end its own for the other's, and at the next attempt again. It is that of the lesser name.
+        """
+        return peer not in self._greeted or peer < self._config.node.name
 
     async def dial(self, peer: str, session: bytes, *, resume: bool) -> Dialled:
         """One attempt, at most `HANDSHAKE_S` long.
@@ -88,6 +97,9 @@ class Dialer:
             raise LinkDown(node=own, peer=peer, reason=reason_of(error)) from error
         except StreamCorrupt as error:
             raise LinkDown(node=own, peer=peer, reason=str(error)) from error
+        finally:
+            if not resume:
+                self._greeted.discard(peer)
 
     async def keep(self, session: PeerSession) -> None:
         """Keep `session` at its wanted number of connections until it is over.
@@ -163,6 +175,8 @@ class Dialer:
                 raise PeerRefused(peer=peer, reason=f"its address leads to {found.node} of {found.site}")
             window_bytes = self._config.transport.channel_window_bytes
             hello = Hello(session=session, node=own, to=peer, resume=resume, window_bytes=window_bytes, group=group)
+            if not resume:
+                self._greeted.add(peer)
             await tls_send(tls, encode_message(hello))
             parser = FrameParser()
             frame = await read_handshake(tls, parser)

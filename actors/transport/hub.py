@@ -237,7 +237,7 @@ class Hub:
         return entry
 
     async def _begin(self, peer: str, entry: Peer) -> None:
-        """Wait for one attempt, shared by all who want the peer; `_admit` ends it when the peer comes by itself."""
+        """Wait for one attempt, shared by all who want the peer; `_admit` may end it when the peer comes by itself."""
         if entry.beginning is None or not entry.begins:
             entry.refusal = None
             entry.beginning = asyncio.create_task(self._attempt(peer, entry))
@@ -273,7 +273,7 @@ class Hub:
             if not session.initiator:  # it dialled that one in an earlier life
                 session.give_up(f"{node} began a new session")
         session = self._add(node, hello.session, version, hello.window_bytes, initiator=False)
-        if entry.beginning is not None:
+        if entry.beginning is not None and self._dialer.yields_to(node):
             entry.beginning.cancel()
         return session
 

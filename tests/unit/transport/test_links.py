@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ import pytest
 from actors.control.model import Flag
 from actors.errors import LinkDown, NodeUnknown
 from actors.flags.file import write_flags
+from actors.transport import dialer
 from actors.transport.channel_stream import ByteStream, ChannelReset, ChannelStream
 from actors.transport.hub import Hub
 from actors.transport.peer_session import PeerSession
@@ -316,6 +318,27 @@ async def test_an_attempt_that_is_cancelled_before_it_begins_is_not_waited_for(l
             await asyncio.sleep(0)
         entry.beginning.cancel()
         assert (await wanted).is_up
+
+
+async def test_two_that_greet_each_other_at_the_same_moment_keep_one_session(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over a long line, where each HELLO is on its way before the other arrives."""
+    lab.transport = PATIENT  # neither may be healed by a later attempt
+    a, b = lab.hub("a"), lab.hub("b")
+    both, send = asyncio.Barrier(2), dialer.tls_send
+
+    async def at_the_same_moment(tls: ssl.SSLSocket, data: bytes) -> None:
+        await both.wait()
+        await send(tls, data)
+
+    monkeypatch.setattr(dialer, "tls_send", at_the_same_moment)
+    async with running(a, b):
+        there, back = await asyncio.gather(a.session_to("b", 20.0), b.session_to("a", 20.0))
+        assert there.is_up
+        assert back.is_up
+        assert there.id == back.id
+        assert there.initiator
 
 
 async def test_the_peers_own_session_is_used_when_it_can_not_be_dialled(lab: Lab) -> None:
