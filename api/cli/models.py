@@ -1,64 +1,24 @@
 """``novacron models``: what was trained, what answers, what listens; on a registry's directory, without a cluster."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli import model_evaluation
+from api.cli import model_evaluation, model_training
 from api.cli.context import Json
+from api.cli.model_registry import Kind, Root, opened, registry_root
 from api.cli.output import as_json, fields, note, say, table
 
 if TYPE_CHECKING:
-    from models.registry import Card, Listed, Registry
+    from models.registry import Card, Listed
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the learned models: train, compare, promote, roll back.")
 app.add_typer(model_evaluation.app, name="evaluate")
-NODE_STATE = Path("/var/lib/novacron")
+app.add_typer(model_training.app, name="train")
 
-Kind = Literal["bandwidth", "placement"]
 KindArgument = Annotated[Kind, typer.Argument(metavar="KIND", help="bandwidth or placement.")]
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="As `models list` names it.")]
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        "--registry",
-        envvar="NOVACRON_MODELS",
-        file_okay=False,
-        help="The registry's directory; without: this host's node's, else the user's own.",
-    ),
-]
-
-
-def registry_root(root: Path | None) -> Path:
-    """`root`, else where a node of this host keeps its models, else the user's own place."""
-    if root is not None:
-        return root
-    return (NODE_STATE if NODE_STATE.is_dir() else Path.home() / ".local" / "share" / "novacron") / "models"
-
-
-@contextmanager
-def opened(root: Path | None, kind: Kind) -> "Iterator[Registry]":
-    """The registry; what goes wrong with it becomes an error that the command line shows.
-
-    Raises:
-        NotFound: there is no such version.
-        Conflict: the gates refuse it, or another process is writing.
-        Failed: it is damaged, not trusted, or can't be written.
-    """
-    from actors.errors import Conflict, Failed, NotFound
-    from models.registry import PromotionRefused, Registry, RegistryBusy, RegistryError, VersionUnknown
-
-    try:
-        yield Registry(registry_root(root), kind)
-    except VersionUnknown as error:
-        raise NotFound(what=str(error)) from error
-    except (PromotionRefused, RegistryBusy) as error:
-        raise Conflict(detail=str(error)) from error
-    except (RegistryError, OSError) as error:
-        raise Failed(detail=str(error)) from error
 
 
 @app.command("list")

@@ -91,7 +91,7 @@ def evaluate(
         rows += [{**row, "seed": seed} for row in _crossval(asked, links, plan, seed, progress)]
     if shipped is not None:
         progress("the shipped forecaster on links that it never saw")
-        rows += list(_shipped(shipped, traces, links, plan))
+        rows += list(served(shipped, traces, links, plan))
     return {"bench": "bandwidth", "settings": vars(plan), "rows": rows + worst(rows)}
 
 
@@ -214,7 +214,7 @@ def _scored(
         yield {**label, "method": method, **found, **(skill if method in {"lstm", "served"} else {})}
 
 
-def _shipped(forecaster: Forecaster, traces: list[Trace], links: dict[str, str], plan: Plan) -> Iterator[Row]:
+def served(forecaster: Forecaster, traces: list[Trace], links: dict[str, str], plan: Plan) -> Iterator[Row]:
     """Asks the forecaster as a caller would, with everything up to a moment, and takes only what it answers."""
     rng = np.random.default_rng(0)
     some: list[Trace] = []

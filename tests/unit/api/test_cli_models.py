@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from api.cli.main import app as commands
-from api.cli.models import registry_root
+from api.cli.model_registry import registry_root
+from models.bandwidth import load_forecaster
 from models.registry import Registry
 from tests.unit.registry.conftest import card, evaluation
 
@@ -90,9 +91,9 @@ def test_a_version_goes_to_another_registry(models: Models, tmp_path: Path) -> N
 
 def test_where_models_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry_root(tmp_path) == tmp_path
-    monkeypatch.setattr("api.cli.models.NODE_STATE", tmp_path)
+    monkeypatch.setattr("api.cli.model_registry.NODE_STATE", tmp_path)
     assert registry_root(None) == tmp_path / "models"
-    monkeypatch.setattr("api.cli.models.NODE_STATE", tmp_path / "none")
+    monkeypatch.setattr("api.cli.model_registry.NODE_STATE", tmp_path / "none")
     assert registry_root(None) == Path.home() / ".local" / "share" / "novacron" / "models"
 
 
@@ -154,3 +155,28 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_training_becomes_a_version_that_only_gates_or_force_put_to_use(models: Models, tmp_path: Path) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    rows = [f"t{k},g{k // 2},{t},{50 + 10 * k + (t * 7 % 5)}" for k in range(20) for t in range(60)]
+    (folder / "made.csv").write_text("trace_id,group,t,bw_mbps\n" + "\n".join(rows) + "\n")
+    index = [f"t{k},g{k // 2}" for k in range(20)]
+    (folder / "index.csv").write_text("trace_id,group\n" + "\n".join(index) + "\n")
+    told = models.ok("train", "bandwidth", "--data", str(folder), "--updates", "5", "--members", "1", "--seed", "3")
+    version = models.registry.versions()[-1].version
+    assert version in told
+    card = models.registry.card(version)
+    assert (card.seed, card.settings["updates"], card.settings["members"]) == (3, 5, 1)
+    assert {one.name.partition("/")[0] for one in card.evaluation.metrics} == {"made"}
+    assert {one.promised for one in card.evaluation.calibration} == {0.9}
+    again = models.ok("train", "bandwidth", "--data", str(folder), "--updates", "5", "--members", "1", "--seed", "3")
+    assert version.partition("-")[2] in again  # the same seed, the same weights
+    models.ok("promote", "bandwidth", version, "--force")
+    assert load_forecaster(version, tmp_path / "root").version == version
+
+
+def test_a_training_needs_groups_to_keep_apart(models: Models, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("trace_id,t,bw_mbps\n" + "".join(f"a,{t},5\n" for t in range(60)))
+    assert "two groups" in models("train", "bandwidth", "--data", str(tmp_path)).stderr
