@@ -5,14 +5,17 @@ from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.errors import NoPlacement
 from actors.placement.messages import Place, Placed
-from models.placement.best_fit import Candidate, Need, Rules, choose
+from models.placement import load_policy
+from models.placement.cluster import Cluster, Node, Request
+from models.placement.policy import Refusal
 
 
 class PlacementPolicy(Service):
     """Chooses the node a guest runs on (ITP): best fit under hard rules."""
 
     def __init__(self, config: Config) -> None:
-        self._rules = Rules(config.placement.headroom_mib, config.placement.max_vcpus_per_cpu)
+        self._limits = config.placement
+        self._policy = load_policy()
 
     @exposed()
     async def place(self, caller: Caller, request: Place) -> Placed:  # noqa: ARG002
@@ -21,21 +24,32 @@ class PlacementPolicy(Service):
         Raises:
             NoPlacement: none may take the guest; the reasons name each node's.
         """
-        need = Need(request.memory_mib, request.vcpus, request.machine, request.site, frozenset(request.exclude))
-        candidates = [
-            Candidate(
+        nodes = [
+            Node(
                 name=facts.node,
                 site=facts.site,
                 state=facts.state,
                 cpus=facts.cpus,
-                vcpus_in_use=request.vcpus_in_use.get(facts.node, 0),
                 free_mib=facts.free_mib,
+                vcpus_in_use=request.vcpus_in_use.get(facts.node, 0),
                 machines=frozenset(facts.machine_types),
             )
             for facts in request.nodes
         ]
-        choice = choose(need, candidates, self._rules)
-        if choice.node is None:
-            reasons = "; ".join(f"{node}: {why}" for node, why in choice.rejected.items()) or "there is no node"
+        limits = self._limits
+        cluster = Cluster(nodes, headroom_mib=limits.headroom_mib, max_vcpus_per_cpu=limits.max_vcpus_per_cpu)
+        answer = self._policy.place(
+            cluster,
+            Request(
+                guest=request.guest,
+                memory_mib=request.memory_mib,
+                vcpus=request.vcpus,
+                machine=request.machine,
+                site=request.site,
+                exclude=frozenset(request.exclude),
+            ),
+        )
+        if isinstance(answer, Refusal):
+            reasons = "; ".join(f"{node}: {why}" for node, why in answer.rejected.items()) or answer.reason
             raise NoPlacement(guest=request.guest, reasons=reasons)
-        return Placed(node=choice.node, reason=choice.reason, rejected=choice.rejected)
+        return Placed(node=answer.node, reason=answer.reason, rejected=answer.rejected)

@@ -1,0 +1,132 @@
+"""A cluster as a placement policy sees it, and what is asked of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.object_]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest where it is. `groups`: those of its affinity and anti-affinity; `tenant` is '' when it is not known."""
+
+    name: str
+    tenant: str = ""
+    groups: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node. `vcpus_in_use` are those of its running guests, `free_mib` is what the host has left."""
+
+    name: str
+    site: str
+    state: str
+    cpus: int
+    free_mib: int
+    vcpus_in_use: int = 0
+    machines: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    guests: tuple[Guest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a guest needs; '' and empty sets ask for nothing.
+
+    `exclude` are nodes that it must not go to (its present one). `sites` are the only ones it may be in (sovereignty).
+    `labels` are those that a node must have. `together` are groups whose guests it must share a node with where there
+    are any, `apart` groups whose guests it must not share one with; all members of a group ask for the same.
+    """
+
+    guest: str
+    memory_mib: int
+    vcpus: int
+    machine: str = ""
+    site: str = ""
+    exclude: frozenset[str] = frozenset()
+    sites: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    tenant: str = ""
+    together: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
+
+
+class Cluster:
+    """Nodes with different names, and what holds for all: `headroom_mib` stays free on the chosen one, and
+    `max_vcpus_per_cpu` limits overcommit. In which order they are given makes no difference.
+
+    Its columns are made once, so that many requests can be asked of one cluster.
+    """
+
+    def __init__(self, nodes: Iterable[Node], *, headroom_mib: int = 0, max_vcpus_per_cpu: float = 1.0) -> None:
+        self.nodes = tuple(sorted(nodes, key=attrgetter("name")))
+        self.headroom_mib = headroom_mib
+        self.max_vcpus_per_cpu = max_vcpus_per_cpu
+
+    @cached_property
+    def free_mib(self) -> Floats:
+        """(n,) MiB."""
+        return np.array([node.free_mib for node in self.nodes], np.float64)
+
+    @cached_property
+    def allowed(self) -> Floats:
+        """(n,) virtual CPUs that a node may give."""
+        return np.floor(np.array([node.cpus for node in self.nodes], np.float64) * self.max_vcpus_per_cpu)
+
+    @cached_property
+    def vcpus_in_use(self) -> Floats:
+        """(n,)"""
+        return np.array([node.vcpus_in_use for node in self.nodes], np.float64)
+
+    @cached_property
+    def up(self) -> Bools:
+        """(n,)"""
+        return np.array([node.state == "up" for node in self.nodes], np.bool_)
+
+    @cached_property
+    def of_site(self) -> dict[str, Bools]:
+        """The nodes of each site, (n,), by the sites' names in their order."""
+        sites = np.array([node.site for node in self.nodes], object)
+        return {site: np.asarray(sites == site, np.bool_) for site in sorted(set(sites))}
+
+    def of_group(self, group: str, but: str) -> Bools:
+        """(n,) the nodes that hold a guest of `group` other than `but`."""
+        rows, groups, names = self._memberships
+        holders = np.zeros(len(self.nodes), np.bool_)
+        holders[rows[(groups == group) & (names != but)]] = True
+        return holders
+
+    def of_tenant(self, tenant: str, but: str) -> Floats:
+        """(n,) how many guests of `tenant` other than `but` each node holds."""
+        rows, tenants, names = self._tenancies
+        theirs = rows[(tenants == tenant) & (names != but)]
+        return np.bincount(theirs, minlength=len(self.nodes)).astype(np.float64)
+
+    @cached_property
+    def _memberships(self) -> tuple[Ints, Words, Words]:
+        """A row for each group of each guest: its node's row, the group, the guest's name."""
+        guests = [guest for node in self.nodes for guest in node.guests]
+        count = [len(guest.groups) for guest in guests]
+        rows = np.repeat(np.repeat(np.arange(len(self.nodes)), [len(node.guests) for node in self.nodes]), count)
+        groups = _words([group for guest in guests for group in guest.groups])
+        return rows, groups, np.repeat(_words([guest.name for guest in guests]), count)
+
+    @cached_property
+    def _tenancies(self) -> tuple[Ints, Words, Words]:
+        """A row for each guest: its node's row, its tenant, its name."""
+        guests = [guest for node in self.nodes for guest in node.guests]
+        rows = np.repeat(np.arange(len(self.nodes)), [len(node.guests) for node in self.nodes])
+        return rows, _words([guest.tenant for guest in guests]), _words([guest.name for guest in guests])
+
+
+def _words(words: list[str]) -> Words:
+    return np.array(words, object)
