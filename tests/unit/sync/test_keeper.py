@@ -45,7 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> TwoSites:
+async def cluster(tmp_path: Path) -> TwoSites:
     return TwoSites(tmp_path)
 
 
