@@ -47,6 +47,13 @@ def _mac(member: Member, statement: bytes) -> bytes:
     return blake2b(statement, key=b"secret of %d" % member, digest_size=12).digest()
 
 
+def lasting(node: "Node") -> int:
+    """What `node` knows to be committed for good: a lone voter that falls may forget what is not on its disk yet, and
+    has told nobody."""
+    alone = len(node.core.membership.voters) == 1
+    return node.disk.storage.hard_state().commit if alone else node.core.commit
+
+
 class BftMode:
     """One run's BFT group. Which members lie, the seed says."""
 
@@ -127,8 +134,8 @@ class BftMode:
         return lying <= self._rules.liars(len(membership.voters))
 
     def after_step(self, node: "Node") -> None:
-        """What is committed is on a disk: a lone voter that falls may forget what it told nobody."""
-        self._ledger.top = max(self._ledger.top, node.disk.storage.hard_state().commit)
+        """What is committed was asked for, once."""
+        self._ledger.top = max(self._ledger.top, lasting(node))
         self.elections = max(self.elections, node.core.term)
 
     def done(self, node: "Node", ready: Ready[Any]) -> None:

@@ -11,7 +11,7 @@ from actors.consensus.raft import Config
 from actors.consensus.raft.messages import Install as RaftInstall
 from actors.consensus.ready import Evidence, HardState, Kind, Member, Membership, Ready, Snapshot
 from actors.consensus.storage import MemoryStorage
-from benchmarks.agreeing.bft import SETTINGS, MacKeys, unsettled
+from benchmarks.agreeing.bft import SETTINGS, MacKeys, lasting, unsettled
 from benchmarks.agreeing.checks import Asked, Broken, Ledger
 from benchmarks.agreeing.disk import Disk, Volume
 from benchmarks.agreeing.lying.chained import ChainLiar
@@ -143,7 +143,7 @@ class SwitchMode:
         if chain.protocol is Protocol.RAFT:
             self._checks_of(chain.part).after_step(node, chain.core)
         else:
-            self._ledger.top = max(self._ledger.top, node.disk.storage.hard_state().commit)
+            self._ledger.top = max(self._ledger.top, lasting(node))
 
     def unwritten(self, node: "Node", ready: ChainReady) -> None:
         """A part begins the same for all, on a `SWITCH` that was committed; besides what holds of its protocol."""

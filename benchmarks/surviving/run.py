@@ -11,7 +11,7 @@ import msgspec
 
 from actors.control.messages import TrailEntry
 from actors.errors import DeadlineExceeded, NovaCronError
-from actors.keeper.files import LOCK_FILE
+from actors.keeper.files import LOCK_FILE, now_ms, read_order
 from actors.lab.guests import Load, build, guest_spec
 from actors.lab.guests.watch import Watch
 from actors.lab.lab import Lab
@@ -207,8 +207,14 @@ class Sites:
                 return False
             leased = Owners(self._trail(view.leader)).leased
             locks = [self.lab.node(node).run_dir / "novacron" / LOCK_FILE for node in self.nodes]
-            return set(self.nodes) <= leased and all(holder(lock) is not None for lock in locks)
+            kept = all(holder(lock) is not None for lock in locks)
+            return set(self.nodes) <= leased and kept and all(map(self._timed, self.nodes))
         return False
+
+    def _timed(self, node: str) -> bool:
+        """Its lease ends by time: what the first ones are taken under leaves their end to an operator."""
+        order = read_order(self.lab.node(node).state_dir / "lib-novacron")
+        return order is not None and order.pause_at_ms is not None and order.pause_at_ms > now_ms()
 
     def _over(self, job: JobView, roles: dict[str, str]) -> str:
         source = roles["source"]

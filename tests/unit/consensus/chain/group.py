@@ -5,9 +5,10 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 from actors.consensus.bft import BftSettings
-from actors.consensus.chain import Chain, ChainReady, Cores, Protocol, Tagged
+from actors.consensus.chain import Chain, ChainReady, Cores, Protocol, Rules, Tagged
+from actors.consensus.chain.rules import RULES
 from actors.consensus.raft import Config
-from actors.consensus.ready import Entry, Kind, Member, Membership
+from actors.consensus.ready import Entry, Kind, Member, Membership, Read
 from actors.consensus.storage import MemoryStorage
 
 
@@ -42,10 +43,14 @@ class Shelf:
 
 
 class Host:
-    """One member's shell."""
+    """One member's shell. While it is `slow`, its disk is: it ends nothing that hands entries out."""
 
-    def __init__(self, me: Member, protocol: Protocol, founders: Membership) -> None:
+    def __init__(self, me: Member, protocol: Protocol, founders: Membership, rules: Rules) -> None:
         self.me = me
+        self._rules = rules
+        self.slow = False
+        self._unfinished: ChainReady | None = None
+        self.reads: list[Read] = []
         self.shelf = Shelf(protocol, founders)
         self.applied: list[Entry] = []
         self.sent: list[tuple[Member, Tagged]] = []
@@ -57,7 +62,8 @@ class Host:
         self.base = self.shelf.storage_of(newest).snapshot().index
         self.applied = [entry for entry in self.applied if entry.index <= self.base]
         cores = Cores(self.me, Config(), BftSettings(chain=b"test"), Macs(self.me), self.me)
-        self.chain = Chain(self.shelf, cores, self.base)
+        self.chain = Chain(self.shelf, cores, self.base, self._rules)
+        self._unfinished = None
 
     @property
     def last(self) -> int:
@@ -66,9 +72,15 @@ class Host:
 
     def do(self) -> None:
         """All that the chain asks for."""
-        while (ready := self.chain.ready()) is not None:
+        while (ready := self._unfinished or self.chain.ready()) is not None:
+            if ready is not self._unfinished:
+                self.sent += [(send.to, send.message) for send in ready.at_once]
+            self._unfinished = ready if self.slow and ready.committed else None
+            if self._unfinished:
+                return
             self._write(ready)
-            self.sent += [(send.to, send.message) for send in ready.at_once + ready.after_persisting]
+            self.sent += [(send.to, send.message) for send in ready.after_persisting]
+            self.reads += ready.reads
             for entry in ready.committed:
                 assert entry.index == self.last + 1, "an entry was skipped or repeated"
                 self.applied.append(entry)
@@ -90,9 +102,9 @@ class Host:
 class Group:
     """Founding members 1 to `size`. `lost(sender, to)`: whether a message on that way is lost."""
 
-    def __init__(self, size: int, protocol: Protocol) -> None:
+    def __init__(self, size: int, protocol: Protocol, rules: Rules = RULES) -> None:
         founders = Membership(tuple(range(1, size + 1)))
-        self.hosts = {me: Host(me, protocol, founders) for me in founders.voters}
+        self.hosts = {me: Host(me, protocol, founders, rules) for me in founders.voters}
         self.lost: Callable[[Member, Member], bool] = lambda _sender, _to: False
 
     def settle(self) -> None:

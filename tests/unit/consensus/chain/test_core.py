@@ -2,9 +2,11 @@
 
 import pytest
 
-from actors.consensus.chain import ChainReady, Protocol, Tagged, switch_to
+from actors.consensus.chain import ChainReady, Protocol, Rules, Tagged, switch_to
+from actors.consensus.chain.rules import RULES
 from actors.consensus.raft.messages import Vote
-from actors.consensus.ready import Kind, Refused, Why
+from actors.consensus.ready import Kind, Read, Refused, Why
+from tests.unit.consensus.chain import mutants
 from tests.unit.consensus.chain.group import Group
 
 OTHER = {Protocol.RAFT: Protocol.BFT, Protocol.BFT: Protocol.RAFT}
@@ -129,6 +131,36 @@ def test_nothing_is_taken_or_read_while_a_part_is_sealed() -> None:
         chain.advance()
     assert chain.propose(b"x") == Refused(Why.CHANGING, 1)
     assert chain.read(b"x") == Refused(Why.CHANGING, 1)
+
+
+def read_while_others_went_on(rules: Rules) -> tuple[list[Read], int]:
+    """What a leader answers whose disk is slow while the others begin the next part; the last that they agreed on."""
+    group = Group(4, Protocol.RAFT, rules)
+    slow = group.lead()
+    others = [host.me for host in group.hosts.values() if host is not slow]
+    slow.slow = True
+    slow.chain.propose(switch_to(Protocol.BFT), Kind.SWITCH)
+    group.until(lambda: all(group.hosts[me].chain.part == 1 for me in others))
+    for me in others:
+        group.hosts[me].chain.propose(b"later")
+    group.until(lambda: all(b"later" in group.payloads(me) for me in others))
+    assert slow.chain.part == 0
+    assert slow.chain.sealed
+    slow.chain.read(b"is there more?")
+    group.lost = lambda sender, to: slow.me in (sender, to) and slow.chain.part > 0
+    slow.slow = False
+    group.until(lambda: slow.chain.part == 1)
+    return slow.reads, max(host.last for host in group.hosts.values())
+
+
+def test_no_read_is_answered_from_a_sealed_part() -> None:
+    answered, _ = read_while_others_went_on(RULES)
+    assert answered == []
+
+
+def test_without_its_rule_a_sealed_part_answers_what_is_old() -> None:
+    (read,), last = read_while_others_went_on(mutants.AnswersFromASealedPart())
+    assert read.index < last
 
 
 def test_no_switch_while_somebody_lags_several_parts() -> None:
