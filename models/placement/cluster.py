@@ -8,8 +8,6 @@ from operator import attrgetter
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Words = npt.NDArray[np.object_]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -98,35 +96,27 @@ class Cluster:
         sites = np.array([node.site for node in self.nodes], object)
         return {site: np.asarray(sites == site, np.bool_) for site in sorted(set(sites))}
 
+    # One pass over all guests for a question: an index over 100,000 of them costs more than many questions do.
+
     def of_group(self, group: str, but: str) -> Bools:
         """(n,) the nodes that hold a guest of `group` other than `but`."""
-        rows, groups, names = self._memberships
         holders = np.zeros(len(self.nodes), np.bool_)
-        holders[rows[(groups == group) & (names != but)]] = True
+        holders[
+            [
+                row
+                for row, node in enumerate(self.nodes)
+                for guest in node.guests
+                if group in guest.groups and guest.name != but
+            ]
+        ] = True
         return holders
 
     def of_tenant(self, tenant: str, but: str) -> Floats:
         """(n,) how many guests of `tenant` other than `but` each node holds."""
-        rows, tenants, names = self._tenancies
-        theirs = rows[(tenants == tenant) & (names != but)]
-        return np.bincount(theirs, minlength=len(self.nodes)).astype(np.float64)
-
-    @cached_property
-    def _memberships(self) -> tuple[Ints, Words, Words]:
-        """A row for each group of each guest: its node's row, the group, the guest's name."""
-        guests = [guest for node in self.nodes for guest in node.guests]
-        count = [len(guest.groups) for guest in guests]
-        rows = np.repeat(np.repeat(np.arange(len(self.nodes)), [len(node.guests) for node in self.nodes]), count)
-        groups = _words([group for guest in guests for group in guest.groups])
-        return rows, groups, np.repeat(_words([guest.name for guest in guests]), count)
-
-    @cached_property
-    def _tenancies(self) -> tuple[Ints, Words, Words]:
-        """A row for each guest: its node's row, its tenant, its name."""
-        guests = [guest for node in self.nodes for guest in node.guests]
-        rows = np.repeat(np.arange(len(self.nodes)), [len(node.guests) for node in self.nodes])
-        return rows, _words([guest.tenant for guest in guests]), _words([guest.name for guest in guests])
-
-
-def _words(words: list[str]) -> Words:
-    return np.array(words, object)
+        rows = [
+            row
+            for row, node in enumerate(self.nodes)
+            for guest in node.guests
+            if guest.tenant == tenant and guest.name != but
+        ]
+        return np.bincount(np.array(rows, np.int64), minlength=len(self.nodes)).astype(np.float64)
