@@ -244,6 +244,8 @@ class Placement(Section):
 LONE_SITE_MEMBERS = 3
 BFT_MEMBERS_MIN = 4
 """3f + 1 for one that lies."""
+LEASE_RENEWED_AFTER = 0.2
+"""A lease that ends by time is renewed after this share of `lease_s` − `lease_pause_s`."""
 
 
 class Consensus(Section):
@@ -270,7 +272,7 @@ class Consensus(Section):
     takeover: Literal["auto", "lease", "operator"] = Field(
         "auto", description="who frees a lost node's guests. auto: lease where a majority outlives any one site"
     )
-    lease_s: float = Field(12.0, ge=2, le=600, description="a node may run guests so long after it asked for a renewal")
+    lease_s: float = Field(20.0, ge=2, le=600, description="a node may run guests so long after it asked for a renewal")
     lease_pause_s: float = Field(4.0, ge=0.5, le=300, description="its guests are paused within so long before that")
     clock_drift_ppm: int = Field(1000, ge=1, le=100_000, description="no node's clock drifts by more")
 
@@ -280,6 +282,12 @@ class Consensus(Section):
             raise Misfit("must be greater than 10 × heartbeat_ms, or a busy leader is voted out", "election_ms")
         if self.lease_pause_s * 2 > self.lease_s:
             raise Misfit("may be half of lease_s at most, or no time is left to renew", "lease_pause_s")
+        # While a lost leader is replaced no lease is renewed: that alone must not pause every guest there is.
+        election_s = 2 * self.election_ms / 1000
+        least_s = self.lease_pause_s + election_s / (1 - LEASE_RENEWED_AFTER)
+        if self.takeover != "operator" and self.lease_s < least_s:
+            why = "or guests are paused while a lost leader is replaced"
+            raise Misfit(f"must be at least {least_s:.1f}, {why}", "lease_s")
         return self
 
 

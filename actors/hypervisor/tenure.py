@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 from msgspec.structs import replace
 
+from actors.config.schema import LEASE_RENEWED_AFTER
 from actors.control.commands import AcquireLease, AnyCommand, RenewLease, SetTerms, YieldLease
 from actors.control.decision import Refusal
 from actors.control.leases import Hold, Holder
@@ -239,8 +240,8 @@ class Tenure:
             self._holder.lost()
             return
         terms = lease.terms
-        third_ms = (terms.duration_ms - terms.pause_ms) / 3
-        self._renew_at_ms = sent_ms + (third_ms if terms.takeover == "lease" else _SLOW_MS)
+        early_ms = (terms.duration_ms - terms.pause_ms) * LEASE_RENEWED_AFTER
+        self._renew_at_ms = sent_ms + (early_ms if terms.takeover == "lease" else _SLOW_MS)
         await self._tell_keeper()
 
     async def _tell_keeper(self) -> None:

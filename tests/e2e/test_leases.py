@@ -68,13 +68,13 @@ def test_a_move_ends_right_though_the_leading_member_is_killed(world: World) -> 
         world.kill(world.api.cluster().leader, "ray::ClusterState")
         world.lab.restore_links()
         ended = world.wait(job.id)
-        assert ended.state == "completed", ended
+        assert ended.state == "completed", ended.message
         watch.arrived(THERE)
         verdict = watch.until_ticks(40, TICKS_S)
         assert verdict.ok, verdict.problems
         assert world.running_on("led") == [THERE]
         back = world.wait(world.start_move("led", HERE).id)
-        assert back.state == "completed", back
+        assert back.state == "completed", back.message
     finally:
         world.lab.restore_links()
         world.remove("led")

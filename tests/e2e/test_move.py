@@ -53,7 +53,7 @@ def test_there_and_back(world: World, guest: tuple[str, Watch]) -> None:
     name, watch = guest
     for source, target in ((HERE, THERE), (THERE, HERE)):
         job = world.wait(world.start_move(name, target).id)
-        assert job.state == "completed", job
+        assert job.state == "completed", job.message
         assert (job.source, job.target, job.owner) == (source, target, target)
         watch.arrived(target)
         _sound(watch, target)
@@ -72,7 +72,7 @@ def test_a_guest_that_was_there_comes_back_by_reference(world: World, guest: tup
     layers = {}
     for target in (THERE, HERE):
         job = world.wait(world.start_move(name, target).id)
-        assert job.state == "completed", job
+        assert job.state == "completed", job.message
         watch.arrived(target)
         _sound(watch, target)
         layers[target] = job.progress.layers
@@ -93,7 +93,7 @@ def test_a_registered_initramfs_shortens_the_stream(world: World, guest: tuple[s
     assert until("the initramfs to be read", known, 120.0) == "ready"
     before = world.api.store(THERE).hits
     job = world.wait(world.start_move(name, THERE).id)
-    assert job.state == "completed", job
+    assert job.state == "completed", job.message
     watch.arrived(THERE)
     _sound(watch, THERE)
     assert world.api.store(THERE).hits - before > 100
@@ -104,7 +104,7 @@ def test_a_registered_initramfs_shortens_the_stream(world: World, guest: tuple[s
 def test_a_store_that_is_lost_on_the_way_costs_no_guest(world: World, guest: tuple[str, Watch], harm: str) -> None:
     name, watch = guest
     first = world.wait(world.start_move(name, THERE).id)
-    assert first.state == "completed", first
+    assert first.state == "completed", first.message
     watch.arrived(THERE)
     until("the store to be filled", lambda: world.stored(HERE) > first.progress.layers["zstd"].pages // 2, 60.0)
     world.lab.link(_LINK).change(_SLOW)
@@ -113,7 +113,7 @@ def test_a_store_that_is_lost_on_the_way_costs_no_guest(world: World, guest: tup
     world.harm_store(HERE, harm)
     world.lab.restore_links()
     ended = world.wait(job.id)
-    assert ended.state == "completed", ended
+    assert ended.state == "completed", ended.message
     watch.arrived(HERE)
     _sound(watch, HERE)
     assert world.running_on(name) == [HERE]
@@ -154,7 +154,7 @@ def test_a_disk_of_its_own_moves_too_and_comes_back_by_reference(world: World) -
     try:
         for target in (THERE, HERE):
             job = world.wait(world.start_move(name, target).id)
-            assert job.state == "completed", job
+            assert job.state == "completed", job.message
             watch.arrived(target)
             _sound(watch, target)
             assert world.running_on(name) == [target]
@@ -255,7 +255,7 @@ def test_killed_on_the_way(world: World, guest: tuple[str, Watch], fault: Fault,
     world.lab.restore_links()
     ended = world.wait(job.id)
     if survives is not None:
-        assert (ended.state == "completed") is survives, ended
+        assert (ended.state == "completed") is survives, ended.message
     place = _one_place(world, name, ended)
     if place == THERE:
         watch.arrived(THERE)
@@ -276,7 +276,7 @@ def test_link_cut_for_ten_seconds(world: World, guest: tuple[str, Watch]) -> Non
     assert world.running_on(name) == [HERE]
     world.lab.restore_links()
     ended = world.wait(job.id)
-    assert ended.state == "completed", ended
+    assert ended.state == "completed", ended.message
     assert ended.progress.wire_bytes > before.progress.wire_bytes
     watch.arrived(THERE)
     _sound(watch, THERE)
@@ -368,7 +368,7 @@ def _moves_again(world: World, name: str, watch: Watch, to: str) -> None:
     again = until(f"a second attempt is accepted, {refusals}", accepted, RESTART_S)
     assert again is not None
     ended = world.wait(again.id)
-    assert ended.state == "completed", ended
+    assert ended.state == "completed", ended.message
     watch.arrived(to)
     _sound(watch, to)
     assert world.running_on(name) == [to]

@@ -168,7 +168,7 @@ def test_up_move_down(hosts: Lab, operator: Operator) -> None:
 
     watch = world.guest("walker", HERE)
     job = world.wait(world.start_move("walker", THERE).id)
-    assert job.state == "completed", job
+    assert job.state == "completed", job.message
     watch.arrived(THERE)
     verdict = watch.until_ticks(40, TICKS_S)
     assert verdict.ok, verdict.problems

@@ -76,6 +76,7 @@ def test_whole_numbers_serve_where_fractions_may_stand(tmp_path: Path) -> None:
         ("transport:\n  heartbeat_s: 3\n", 11, "transport.dead_after_s", "at least 3 × heartbeat_s"),
         ("transport:\n  dead_after_s: 200\n", 11, "transport.resume_s", "greater than dead_after_s"),
         ("consensus:\n  mode: raft\n  election_ms: 900\n", 13, "consensus.election_ms", "10 × heartbeat_ms"),
+        ("consensus:\n  lease_s: 11\n", 12, "consensus.lease_s", "must be at least 11.5"),
         ("log: {level: info}\nlog: {level: debug}\n", 12, "log", "written twice; first on line 11"),
         ("log:\n  level: info\n  level: debug\n", 13, "log.level", "written twice; first on line 12"),
         ("? [a, b]\n: 1\n", 11, "(file)", "a key must be a plain word"),

@@ -76,10 +76,10 @@ async def test_it_is_renewed_in_time_and_the_keeper_is_told(site: Site) -> None:
     await site.tenure.turn()
     assert site.tenure.may_run()
     assert site.order() == 1000.0 + 8_000
-    site.now_ms += 2_000
+    site.now_ms += 1_500
     await site.tenure.turn()
-    assert site.order() == 9_000, "a third of the time has not passed yet"
-    site.now_ms += 700
+    assert site.order() == 9_000, "a fifth of the time has not passed yet"
+    site.now_ms += 200
     await site.tenure.turn()
     assert site.order() == site.now_ms + 8_000
     assert site.states.state.leases[NODE].renewal == 1
@@ -107,7 +107,7 @@ async def test_without_a_majority_the_lease_runs_out_by_the_first_sending(site: 
     assert site.order() == 9_000
     site.states.away = False
     await site.tenure.turn()
-    assert site.order() == 4_000 + 8_000, "the renewal was first asked for at 4,000"
+    assert site.order() == 3_000 + 8_000, "the renewal was first asked for at 3,000"
 
 
 async def test_an_answer_that_is_lost_is_found_out(site: Site) -> None:
