@@ -22,6 +22,7 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     │   ├── NoRoom [no-room]
     │   ├── NoPlacement [no-placement]
     │   ├── Incompatible [incompatible]
+    │   ├── NoTakeover [no-takeover]
     │   ├── PastNoReturn [past-no-return]
     │   ├── TooLate [too-late]
     │   └── StateRefused [state-refused]
@@ -201,6 +202,13 @@ class Incompatible(Conflict):
     next_step = (
         "Move it to a node with that CPU and machine type, or give the guest an older machine type or CPU model."
     )
+
+
+class NoTakeover(Conflict):
+    """Node {node} can't take {guest} over: {reason}"""
+
+    code = "no-takeover"
+    next_step = "Nothing was changed. Name another node with --to, one that has the guest's disks."
 
 
 class PastNoReturn(Conflict):

@@ -223,12 +223,15 @@ class StopGuest(Command, frozen=True, kw_only=True):
 class FailOver(Command, frozen=True, kw_only=True):
     """Grant a guest to `to`, since the lease of everybody who might run it has ended.
 
-    It goes on from checkpoint `checkpoint` of the replica there, or boots from its disks (-1).
+    It goes on from checkpoint `checkpoint` of the replica there, or boots from its disks (-1). `reason`: why, in the
+    words of whoever asked.
     """
 
+    SINCE: ClassVar[int] = 3
     guest: Name
     to: Name
     epoch: Count
+    reason: Text = ""
     checkpoint: Annotated[int, Meta(ge=-1, le=2**53)] = -1
 
 

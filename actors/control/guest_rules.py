@@ -20,8 +20,8 @@ from actors.control.ownership import (
     at_epoch,
     epoch_at,
     guest_of,
+    held_by,
     holds_lease,
-    may_execute,
     node_of,
     not_moving,
     own_replica,
@@ -122,8 +122,7 @@ def _fail_over(state: ControlState, command: FailOver, asked: Asked) -> Outcome:
     at_epoch(guest, command.epoch)
     if guest.run is Run.STOPPED:
         raise Refused(Refusal.NOT_RUNNING, f"nobody owns {guest.name}: start it instead")
-    held = sorted(node for node in may_execute(state, guest) if holds_lease(state, node))
-    if held:
+    if held := held_by(state, guest):
         raise Refused(Refusal.LEASE_HELD, f"{', '.join(held)} may still run {guest.name}: the lease has not ended")
     taker_of(state, command.to)
     epoch = epoch_at(state, asked.index)
@@ -143,7 +142,8 @@ def _fail_over(state: ControlState, command: FailOver, asked: Asked) -> Outcome:
         lost = replace(job, state=over, error=f"{guest.name} failed over to {command.to}", ended_index=asked.index)
         changes += [Change("jobs", job.id, lost), *oldest_ended(state)]
     owned = replace(guest, node=command.to, epoch=epoch, branch_epoch=epoch, job="")
-    return _put(owned, *changes, number=epoch, detail=f"{guest.name} {detail}")
+    said = f". {command.reason}" if command.reason else ""
+    return _put(owned, *changes, number=epoch, detail=f"{guest.name} {detail}{said}")
 
 
 def _replica_of(state: ControlState, guest: str, node: str) -> Replica:

@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from actors.migration.states import Ruling, State
 
-VERSION = 2
-"""The newest version of the state's rules that this code knows. 2: members with keys."""
+VERSION = 3
+"""The newest version of the state's rules that this code knows. 2: members with keys. 3: failovers with a reason."""
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Label = Annotated[str, Meta(min_length=1, max_length=128)]

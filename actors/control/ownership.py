@@ -67,6 +67,11 @@ def holds_lease(state: ControlState, node: str) -> bool:
     return lease is not None and lease.state is LeaseState.ACTIVE
 
 
+def held_by(state: ControlState, guest: Guest) -> list[str]:
+    """The nodes of which any might execute the guest by a lease that has not ended; nobody else gets it before."""
+    return sorted(node for node in may_execute(state, guest) if holds_lease(state, node))
+
+
 def third_voice(nodes: dict[str, Node]) -> bool:
     """Can the majority outlive the loss of any one site or member? Only then may leases end by time.
 

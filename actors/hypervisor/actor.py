@@ -51,6 +51,8 @@ from actors.hypervisor.messages import (
     StartMove,
     SteerMove,
     StopGuest,
+    TakenOver,
+    TakeOver,
 )
 from actors.hypervisor.movedesk import MoveDesk
 from actors.hypervisor.senders import Senders
@@ -150,6 +152,34 @@ class NodeAgent(Service):
             return self._guests.start(name, ledger, lambda definition: self._granted(name, definition))
 
         return await self._on(request.name, start)
+
+    @exposed()
+    async def check_takeover(self, caller: Caller, request: TakeOver) -> Empty:  # noqa: ARG002
+        """Raises the reason why this node can't boot the guest; changes nothing."""
+        await self._custody.steward.lease_held()
+        record = await self._custody.steward.record_of(request.guest)
+        await self._do("check_takeover", lambda: self._bootable(record.definition, request))
+        return Empty()
+
+    @exposed()
+    async def take_over(self, caller: Caller, request: TakeOver) -> TakenOver:  # noqa: ARG002
+        """Own a guest whose node is lost, and boot it."""
+        record = await self._custody.steward.record_of(request.guest)
+        said: list[str] = []
+
+        def grant(_: str) -> None:
+            asked = self._custody.steward.take_over(record, request.by, request.reason)
+            said.append(asyncio.run_coroutine_threadsafe(asked, self._loop).result(_GRANT_S))
+
+        def boot() -> GuestInfo:
+            self._bootable(record.definition, request)
+            return self._guests.boot(record.definition, request.guest, self._store.now, grant)
+
+        info = await self._change("take_over", boot, _MAKE_S)
+        return TakenOver(guest=info, detail=said[0])
+
+    def _bootable(self, definition: str, request: TakeOver) -> None:
+        self._moves.check_boot(definition, disks_here=request.disks_here)
 
     @exposed()
     async def pause_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002

@@ -1,5 +1,6 @@
 """Guests of this node: reading, defining, starting, stopping. Blocking; raises the errors of `Connection.use`."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,22 @@ class GuestDesk:
             return self._info(domain, ledger)
 
         return self._connection.use(define, name)
+
+    def boot(self, definition: str, name: str, ledger: Ledger, grant: Grant) -> GuestInfo:
+        """Define a guest that was another node's and start it, in place of what is left here of an earlier time.
+
+        `grant`: as in `create`.
+        """
+
+        def forget(domain: Any) -> None:
+            # Also the memory that libvirt may have saved of it: that is of an earlier owner.
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+
+        self.make_console_dir()
+        grant(definition)
+        with contextlib.suppress(GuestUnknown):
+            self._connection.domain(name, forget)
+        return self._define(definition, name, True, ledger)
 
     def start(self, name: str, ledger: Ledger, grant: Grant) -> GuestInfo:
         """Start a guest that is shut off; raises GuestRunning if it is not. `grant`: as in `create`."""

@@ -111,6 +111,25 @@ class GuestName(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+class TakeOver(msgspec.Struct, frozen=True, kw_only=True):
+    """Boot a guest here whose node is lost, by the definition that was agreed on.
+
+    `by`, `reason`: who wants it, and why. `disks_here`: they say that what lies at its disks' paths here is the guest's.
+    """
+
+    guest: str
+    by: str
+    reason: str
+    disks_here: bool = False
+
+
+class TakenOver(msgspec.Struct, frozen=True, kw_only=True):
+    """The guest as it runs now; `detail`: from what it was begun, and what is lost."""
+
+    guest: GuestInfo
+    detail: str
+
+
 class StopGuest(msgspec.Struct, frozen=True, kw_only=True):
     """Stop a guest: by ACPI within `grace_s`, then by force (0: at once)."""
 

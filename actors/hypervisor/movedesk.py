@@ -21,12 +21,21 @@ from actors.errors import (
     GuestRunning,
     Incompatible,
     JobUnknown,
+    NoTakeover,
     NovaCronError,
 )
 from actors.hypervisor import disks, jobdirs, qmp
 from actors.hypervisor.engine import outcome
-from actors.hypervisor.engine.domain import parse_domain
-from actors.hypervisor.engine.fit import DiskHere, HostView, check_disk, check_guest, free_mib
+from actors.hypervisor.engine.domain import Domain, parse_domain
+from actors.hypervisor.engine.fit import (
+    DiskHere,
+    HostView,
+    check_boots,
+    check_disk,
+    check_disk_for_boot,
+    check_guest,
+    free_mib,
+)
 from actors.hypervisor.engine.ledger import JobRecord, Ledger
 from actors.hypervisor.engine.states import ERR_NO_DOMAIN, ERR_OPERATION_INVALID, ERR_OPERATION_UNSUPPORTED
 from actors.hypervisor.engine.switchover import UNSET
@@ -99,10 +108,46 @@ class MoveDesk:
         problems = self._host.keepalive_problems()
         if problems:
             raise Incompatible(node=self._node, guest=request.info.name, reason=problems[0])
-        platform = self._host.platform()
         guests = self._guests.all(self._store.now)
+        check_guest(request.info, domain, self._view(guests, job))
+        if [(d.target, d.path, d.format, d.moves) for d in domain.disks] != [
+            (d.target, d.path, d.format, d.moves) for d in request.info.disks
+        ]:
+            raise BodyInvalid(detail=f"the definition has other disks than {request.info.name}")
+        for file in domain.boot_files:
+            if not Path(file).is_file():
+                raise Incompatible(node=self._node, guest=request.info.name, reason=f"{file} is not there")
+        return [disk for disk in request.info.disks if self._to_be_made(request.info, disk, guests)]
+
+    def check_boot(self, definition: str, *, disks_here: bool) -> Domain:
+        """May the guest of this definition, which was another node's, be booted here? Raises the reason why not.
+
+        `disks_here`: an operator says that what lies at the paths of its disks is the guest's.
+        """
+        domain = parse_domain(definition)
+        frozen = self._store.now.of_guest(domain.name)
+        if frozen is not None:
+            raise GuestBusy(guest=domain.name, job=frozen.job)
+        guests = self._guests.all(self._store.now)
+        copy = next((guest.state for guest in guests if guest.name == domain.name), "shut-off")
+        if copy in _ACTIVE:
+            why = f"an earlier copy of it is {copy} there, stop that first"
+            raise NoTakeover(node=self._node, guest=domain.name, reason=why)
+        check_boots(domain, self._view(guests))
+        for file in domain.boot_files:
+            if not Path(file).is_file():
+                raise NoTakeover(node=self._node, guest=domain.name, reason=f"{file} is not there")
+        others = [guest for guest in guests if guest.name != domain.name]
+        for disk in domain.disks:
+            found = self._found(disk, others)
+            check_disk_for_boot(domain.name, disk, found, self._node, accepted=disks_here)
+        return domain
+
+    def _view(self, guests: Sequence[GuestInfo], job: str = "") -> HostView:
+        """This host as the checks see it, job `job`'s own promise not counted."""
+        platform = self._host.platform()
         expected = self._store.now.expected(but_for=job)
-        view = HostView(
+        return HostView(
             node=self._node,
             arch=ARCH,
             cpu_model=platform.machines.cpu_model,
@@ -112,26 +157,20 @@ class MoveDesk:
             names=frozenset(guest.name for guest in guests) | {record.guest for record in expected},
             uuids=frozenset(guest.uuid for guest in guests) | {record.uuid for record in expected},
         )
-        check_guest(request.info, domain, view)
-        if [(d.target, d.path, d.format, d.moves) for d in domain.disks] != [
-            (d.target, d.path, d.format, d.moves) for d in request.info.disks
-        ]:
-            raise BodyInvalid(detail=f"the definition has other disks than {request.info.name}")
-        for file in domain.boot_files:
-            if not Path(file).is_file():
-                raise Incompatible(node=self._node, guest=request.info.name, reason=f"{file} is not there")
-        in_use = {os.path.realpath(disk.path): guest.name for guest in guests for disk in guest.disks}
-        return [disk for disk in request.info.disks if self._to_be_made(request.info, disk, in_use)]
 
-    def _to_be_made(self, info: GuestInfo, disk: DiskSpec, in_use: dict[str, str]) -> bool:
+    def _found(self, disk: DiskSpec, guests: Sequence[GuestInfo]) -> DiskHere:
+        """What lies at a disk's path, and which of `guests` uses it."""
+        in_use = {os.path.realpath(each.path): guest.name for guest in guests for each in guest.disks}
         exists = Path(disk.path).exists()
-        here = DiskHere(
+        return DiskHere(
             exists=exists,
             size_bytes=disks.size_bytes(disk) if exists else 0,
             regular=Path(disk.path).is_file(),
             used_by=in_use.get(os.path.realpath(disk.path), ""),
         )
-        return check_disk(info, disk, here, self._node, self._disk_dirs)
+
+    def _to_be_made(self, info: GuestInfo, disk: DiskSpec, guests: Sequence[GuestInfo]) -> bool:
+        return check_disk(info, disk, self._found(disk, guests), self._node, self._disk_dirs)
 
     # -- before ---------------------------------------------------------------------------------------------------
 

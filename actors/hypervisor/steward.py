@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from actors.control.commands import DefineGuest, RemoveGuest, StartGuest, StopGuest
+from actors.control.commands import DefineGuest, FailOver, RemoveGuest, StartGuest, StopGuest
 from actors.control.model import ControlState, Guest, Run
 from actors.control.ownership import Right, Standing, standing
 from actors.errors import Conflict, GuestUnknown, NovaCronError, StateRefused
@@ -115,6 +115,28 @@ class Steward:
             start = StartGuest(guest=guest, node=self._node, epoch=record.epoch)
             epoch = (await self._states.submit(start, by=self._by, deadline_s=_ASK_S)).number
         await asyncio.to_thread(self._epochs.put, guest, epoch)
+
+    async def record_of(self, guest: str) -> Guest:
+        """The guest as it was agreed on; raises `GuestUnknown`."""
+        return await self._states.guest(guest, deadline_s=_ASK_S)
+
+    async def take_over(self, record: Guest, by: str, reason: str) -> str:
+        """Own the guest `record`, of another node or of nobody, before it is booted here; what is lost, in words.
+
+        Raises:
+            StateRefused: nothing proves or decrees that nobody else runs it, or it is not as in `record` any more.
+        """
+        await self.lease_held()
+        if record.run is Run.STOPPED:
+            start = StartGuest(guest=record.name, node=self._node, epoch=record.epoch)
+            done = await self._states.submit(start, by=by, deadline_s=_ASK_S)
+            detail = f"{record.name} was stopped, and boots from its disks"
+        else:
+            order = FailOver(guest=record.name, to=self._node, epoch=record.epoch, reason=reason)
+            done = await self._states.submit(order, by=by, deadline_s=_ASK_S)
+            detail = done.detail
+        await asyncio.to_thread(self._epochs.put, record.name, done.number)
+        return detail
 
     async def may_resume(self, guest: str) -> None:
         """Raises `Conflict` with the reason when a paused guest of this host may not run on now."""

@@ -67,9 +67,11 @@ class MigrationManager(Service):
         preflight = Preflight(
             self._remotes, self._survey, self._receiver, Switches(config.node.name, config.node.state_dir)
         )
-        owners = Owners(states or StateClient(Directory(config.node.name, config.topology), config), config.node.name)
+        agreed = states or StateClient(Directory(config.node.name, config.topology), config)
+        owners = Owners(agreed, config.node.name)
         self._desk = Desk(config, self._remotes, preflight, self._receiver, owners)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
+        self._failovers = Failovers(self._remotes, self._survey, preflight, self._desk, agreed)
         self._sampler = Sampler(self._remotes, self._survey)
         self._sampling: asyncio.Task[None] | None = None
         self._led_by: dict[str, str] = {}  # job whose target is here → the site that leads it
@@ -232,6 +234,11 @@ class MigrationManager(Service):
     async def guest_action(self, caller: Caller, request: GuestAction) -> GuestInfo:
         """Start, stop, pause, resume or delete a guest."""
         return await self._keeper.act(request, from_here=caller.same_site)
+
+    @exposed(to_peers=True)
+    async def fail_over(self, caller: Caller, request: FailOverGuest) -> TakenOver:
+        """Take a guest over from a lost node."""
+        return await self._failovers.fail_over(request, from_here=caller.same_site)
 
     @exposed(to_peers=True)
     async def store(self, caller: Caller, request: StoreQuery) -> StoreState:

@@ -168,6 +168,22 @@ class GuestAction(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 0.0
 
 
+class FailOverGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Take `guest` over from a lost node, to node `to` ('' lets placement choose), because of `reason`.
+
+    `override`: decree that whoever may still run it does not; `risk` repeats what that risks. `disks_here`: what lies at
+    its disks' paths at the target is the guest's, though nothing else says so. `by`: who wants it.
+    """
+
+    guest: str
+    by: str
+    reason: str
+    to: str = ""
+    override: bool = False
+    risk: str = ""
+    disks_here: bool = False
+
+
 class CheckTarget(msgspec.Struct, frozen=True, kw_only=True):
     """To the target's site: may this guest come to `target`? Raises the reason when not."""
 

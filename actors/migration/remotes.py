@@ -27,6 +27,8 @@ from actors.hypervisor.messages import (
     StartMove,
     SteerMove,
     StopGuest,
+    TakenOver,
+    TakeOver,
 )
 from actors.migration.decisions import SOON_S, Outlook
 from actors.placement.messages import Place, Placed
@@ -78,6 +80,14 @@ class Agent:
             request = StopGuest(name=name, grace_s=grace_s)
             return await self._calls.call(self._to, "stop_guest", request, GuestInfo, self._deadline_s + grace_s)
         return await self._call(f"{action}_guest", GuestName(name=name), GuestInfo)
+
+    async def check_takeover(self, request: TakeOver) -> None:
+        """Raises the reason when the node can't boot the guest."""
+        await self._call("check_takeover", request, Empty)
+
+    async def take_over(self, request: TakeOver, deadline_s: float) -> TakenOver:
+        """Own a guest of a lost node, and boot it."""
+        return await self._calls.call(self._to, "take_over", request, TakenOver, deadline_s)
 
     async def check_incoming(self, guest: GuestXml) -> None:
         """Raises the reason when the guest may not come here."""

@@ -4,12 +4,13 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from actors.errors import BodyInvalid, GuestExists, Incompatible, NoRoom
+from actors.errors import BodyInvalid, GuestExists, Incompatible, NoRoom, NoTakeover
 from actors.hypervisor.engine.domain import Domain
 from actors.hypervisor.engine.names import inside
 from actors.hypervisor.messages import DiskSpec, GuestInfo
 
 PASSTHROUGH = "host-passthrough"
+_OF_ANY_HOST = frozenset({PASSTHROUGH, "host-model", "maximum"})
 QEMU_OLDEST_FOR_TCG = 10
 
 
@@ -64,27 +65,52 @@ def check_guest(info: GuestInfo, domain: Domain, host: HostView) -> None:
         raise BodyInvalid(detail=f"the definition is not that of {info.name}")
     if info.name in host.names or info.uuid in host.uuids:
         raise GuestExists(node=host.node, guest=info.name)
+    mode, _, of_host = info.cpu_model.partition("/")
+    if mode == PASSTHROUGH and of_host != host.cpu_model:
+        raise _unfit(
+            info.name, host, f"it sees the whole CPU of its host, a {of_host}; this host has a {host.cpu_model}"
+        )
+    check_boots(msgspec.structs.replace(domain, cpu_model=mode), host)
+
+
+def check_boots(domain: Domain, host: HostView) -> None:
+    """May this definition be started here, from nothing? A CPU that is passed through is whichever is here.
+
+    Raises:
+        NoRoom, Incompatible: it may not.
+    """
     if domain.arch != host.arch:
-        raise _unfit(info, host, f"it needs a {domain.arch} host, this one is {host.arch}")
+        raise _unfit(domain.name, host, f"it needs a {domain.arch} host, this one is {host.arch}")
     if domain.machine not in host.machine_types:
-        raise _unfit(info, host, f"machine type {domain.machine} is unknown to its QEMU")
-    _check_cpu(info, host)
-    if info.memory_mib > host.free_mib:
+        raise _unfit(domain.name, host, f"machine type {domain.machine} is unknown to its QEMU")
+    model = domain.cpu_model
+    if model and model not in _OF_ANY_HOST and model not in host.cpu_models_usable:
+        raise _unfit(domain.name, host, f"CPU model {model} can't be had on its CPU")
+    if domain.memory_mib > host.free_mib:
         raise NoRoom(
-            node=host.node, guest=info.name, needs_mib=info.memory_mib, resource="memory", free_mib=host.free_mib
+            node=host.node, guest=domain.name, needs_mib=domain.memory_mib, resource="memory", free_mib=host.free_mib
         )
 
 
-def _check_cpu(info: GuestInfo, host: HostView) -> None:
-    model = info.cpu_model
-    mode, _, of_host = model.partition("/")
-    if mode == PASSTHROUGH:
-        if of_host != host.cpu_model:
-            raise _unfit(
-                info, host, f"it sees the whole CPU of its host, a {of_host}; this host has a {host.cpu_model}"
-            )
-    elif model and model not in {"host-model", "maximum"} and model not in host.cpu_models_usable:
-        raise _unfit(info, host, f"CPU model {model} can't be had on its CPU")
+def check_disk_for_boot(guest: str, disk: DiskSpec, here: DiskHere, node: str, *, accepted: bool) -> None:
+    """May `guest` be booted here from what lies at this disk's path? `accepted`: an operator says that it is the right
+    one, where nothing else does.
+
+    Raises:
+        NoTakeover: it may not.
+    """
+    if not here.exists:
+        lost = "it was where the guest ran, and there is no replica" if disk.moves else "every host needs it"
+        raise NoTakeover(node=node, guest=guest, reason=f"disk {disk.target}: {disk.path} is not there; {lost}")
+    if here.used_by and disk.moves:
+        reason = f"disk {disk.target}: {disk.path} there belongs to guest {here.used_by}"
+        raise NoTakeover(node=node, guest=guest, reason=reason)
+    if disk.moves and not accepted:
+        reason = (
+            f"disk {disk.target} is not <shareable/>, so {disk.path} there may be an old copy, and there is no replica;"
+            " --disks-here takes it as it is"
+        )
+        raise NoTakeover(node=node, guest=guest, reason=reason)
 
 
 def check_disk(info: GuestInfo, disk: DiskSpec, here: DiskHere, node: str, folders: tuple[str, ...]) -> bool:
@@ -119,5 +145,5 @@ def missing_parents(path: str, existing: frozenset[str]) -> list[str]:
     return [str(parent) for parent in reversed(PurePosixPath(path).parents) if str(parent) not in existing]
 
 
-def _unfit(info: GuestInfo, host: HostView, reason: str) -> Incompatible:
-    return Incompatible(node=host.node, guest=info.name, reason=reason)
+def _unfit(guest: str, host: HostView, reason: str) -> Incompatible:
+    return Incompatible(node=host.node, guest=guest, reason=reason)

@@ -5,7 +5,7 @@ from typing import get_args
 
 from actors.control import commands as c
 from actors.control.leases import wait_ms
-from actors.control.model import ControlState, replica_key
+from actors.control.model import VERSION, ControlState, replica_key
 from actors.control.ownership import risk_of
 from actors.migration.states import Ruling, State
 
@@ -45,12 +45,12 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
     fields = {
         c.OpenSession: {},
         c.CloseSession: {"closes": rng.choice([0, *(s.id for s in state.sessions.values())])},
-        c.Upgrade: {"to": rng.choice([0, 1, 2])},
+        c.Upgrade: {"to": rng.choice(range(VERSION + 1))},
         c.JoinNode: {
             "node": node,
             "site": rng.choice("xyz"),
             "role": "witness" if node == "w" else "host",
-            "speaks": 2,
+            "speaks": VERSION,
         },
         c.EnrolMember: {"number": rng.choice([1, 2]), "node": node, "site": "x", "key": rng.choice("ab") * 64},
         c.DrainNode: {"node": node, "draining": rng.random() < 0.4},
