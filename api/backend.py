@@ -13,10 +13,11 @@ from actors.encoding.messages import StoreState
 from actors.errors import Unreachable
 from actors.flags.file import read_flags
 from actors.flags.messages import KnownFlags
-from actors.hypervisor.messages import GuestInfo, Guests
+from actors.hypervisor.messages import GuestInfo, Guests, TakenOver
 from actors.migration.messages import (
     CreateGuestAnywhere,
     EventsQuery,
+    FailOverGuest,
     GuestAction,
     GuestQuery,
     JobEvents,
@@ -49,6 +50,8 @@ FLAGS_S = 5.0
 OPERATOR = "operator:api"
 # Defining a guest may make disk images and wait for libvirt.
 CREATE_S = 90.0
+# Another site's manager may ask the control state, check the node and boot the guest there.
+FAIL_OVER_S = 100.0
 
 
 class Backend(Protocol):
@@ -59,6 +62,7 @@ class Backend(Protocol):
     async def guest(self, request: GuestQuery) -> GuestInfo: ...
     async def create_guest(self, request: CreateGuestAnywhere) -> GuestInfo: ...
     async def guest_action(self, request: GuestAction) -> GuestInfo: ...
+    async def fail_over(self, request: FailOverGuest) -> TakenOver: ...
     async def submit(self, request: MoveRequest) -> JobView: ...
     async def jobs(self) -> Jobs: ...
     async def job(self, request: JobId) -> JobView: ...
@@ -114,6 +118,10 @@ class SiteBackend:
     async def guest_action(self, request: GuestAction) -> GuestInfo:
         """Start, stop, pause, resume or delete a guest; the answer is how it is then (was, if deleted)."""
         return await self._call("guest_action", request, GuestInfo, CALL_S + request.grace_s)
+
+    async def fail_over(self, request: FailOverGuest) -> TakenOver:
+        """Take a guest over whose node is lost, at an operator's word."""
+        return await self._call("fail_over", request, TakenOver, FAIL_OVER_S)
 
     async def submit(self, request: MoveRequest) -> JobView:
         """Ask for a move."""

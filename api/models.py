@@ -162,6 +162,28 @@ class GuestView(View):
     note: str = ""
 
 
+class FailOverRequest(Request):
+    """Take a guest over whose node is lost."""
+
+    to: NodeName | Literal[""] = Field("", description="where; empty lets placement choose")
+    reason: str = Field(min_length=1, max_length=1024, description="kept in the audit trail")
+    override: bool = Field(False, description="decree that whoever may still run it runs nothing any more")
+    risk: str = Field(
+        "", max_length=8192, description="what the refusal of an override says, word by word; empty: be told it"
+    )
+    disks_here: bool = Field(
+        False,
+        description="what lies at the paths of its own disks on the target is the guest's, as nothing else says",
+    )
+
+
+class FailedOverView(View):
+    """A guest that was taken over. `detail`: from what it was begun, and what is lost."""
+
+    guest: GuestView
+    detail: str
+
+
 class GuestList(View):
     """The guests of every node that answers; `silent` names those that do not."""
 

@@ -114,7 +114,7 @@ class GuestName(msgspec.Struct, frozen=True, kw_only=True):
 class TakeOver(msgspec.Struct, frozen=True, kw_only=True):
     """Boot a guest here whose node is lost, by the definition that was agreed on.
 
-    `by`, `reason`: who wants it, and why. `disks_here`: they say that what lies at its disks' paths here is the guest's.
+    `by`, `reason`: who wants it, and why. `disks_here`: they say that what lies here at its disks' paths is its own.
     """
 
     guest: str

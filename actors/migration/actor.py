@@ -11,14 +11,16 @@ from actors.control.client import StateClient
 from actors.encoding.messages import CodecStats, StoreState
 from actors.errors import BadRequest, JobUnknown, NodeUnknown, Refused
 from actors.flags.file import Switches
-from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus
+from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus, TakenOver
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
+from actors.migration.failover import Failovers, States
 from actors.migration.guests import Keeper
 from actors.migration.messages import (
     CheckTarget,
     CreateGuestAnywhere,
     EndTarget,
     EventsQuery,
+    FailOverGuest,
     GuestAction,
     GuestQuery,
     JobEvents,
@@ -39,7 +41,7 @@ from actors.migration.messages import (
     TargetJob,
     Welcome,
 )
-from actors.migration.owners import Owners, States
+from actors.migration.owners import Owners
 from actors.migration.preflight import Preflight
 from actors.migration.receiver import TARGET_READ_S, Receiver
 from actors.migration.remotes import Remotes, TransportOf

@@ -5,14 +5,14 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from actors.control.commands import AnyCommand, Override
+from actors.control.commands import Override
 from actors.control.decision import Refusal
-from actors.control.messages import Outcome
 from actors.control.model import ControlState, Guest, Job, Lease, Run
 from actors.control.ownership import held_by
 from actors.errors import Conflict, GuestUnknown, NodeUnknown, SameNode, StateRefused, Unreachable
 from actors.hypervisor.engine.domain import parse_domain
 from actors.hypervisor.messages import GuestInfo, TakenOver, TakeOver
+from actors.migration import owners
 from actors.migration.desk import Desk
 from actors.migration.messages import FailOverGuest
 from actors.migration.preflight import Preflight
@@ -26,16 +26,8 @@ TAKE_S = 60.0
 ACROSS_S = 75.0
 
 
-class States(Protocol):
+class States(owners.States, Protocol):
     """What a failover asks of the control state; `StateClient` has it."""
-
-    async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = ...) -> Outcome:
-        """Have a command agreed on."""
-        ...
-
-    async def guest(self, name: str, *, deadline_s: float = ...) -> Guest:
-        """A guest's record."""
-        ...
 
     async def job(self, name: str, *, deadline_s: float = ...) -> Job:
         """A move's record."""
@@ -90,9 +82,7 @@ class Failovers:
 
     async def _here(self, request: FailOverGuest, record: Guest, held: list[str], target: str) -> TakenOver:
         agent = self._remotes.agent(target)
-        order = TakeOver(
-            guest=record.name, by=request.by, reason=request.reason, disks_here=request.disks_here
-        )  # fmt: skip
+        order = TakeOver(guest=record.name, by=request.by, reason=request.reason, disks_here=request.disks_here)
         await agent.check_takeover(order)
         if held:
             # No state has this for its risk, so it asks for it.

@@ -171,8 +171,8 @@ class GuestAction(msgspec.Struct, frozen=True, kw_only=True):
 class FailOverGuest(msgspec.Struct, frozen=True, kw_only=True):
     """Take `guest` over from a lost node, to node `to` ('' lets placement choose), because of `reason`.
 
-    `override`: decree that whoever may still run it does not; `risk` repeats what that risks. `disks_here`: what lies at
-    its disks' paths at the target is the guest's, though nothing else says so. `by`: who wants it.
+    `override`: decree that whoever may still run it does not; `risk` repeats what that risks. `disks_here`: what lies
+    at its disks' paths at the target is the guest's, though nothing else says so. `by`: who wants it.
     """
 
     guest: str

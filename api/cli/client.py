@@ -14,7 +14,7 @@ from actors.control.messages import ClusterView, Outcome, TrailPage
 from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.flags.messages import ShownFlag, ShownFlags
-from actors.hypervisor.messages import GuestInfo, Guests
+from actors.hypervisor.messages import GuestInfo, Guests, TakenOver
 from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
 from actors.prediction.messages import Accuracies
 from actors.sync.messages import Fact, FactList, ReplicaState
@@ -108,6 +108,14 @@ class Client:
         """`action`: start, stop, pause or resume."""
         path, wait = f"/v1/guests/{_part(name)}/{action}", _timeout(READ_S + grace_s)
         return self._ask("POST", path, GuestInfo, params={"grace_s": grace_s}, timeout=wait)
+
+    def fail_over(
+        self, name: str, reason: str, *, to: str = "", override: bool = False, risk: str = "", disks_here: bool = False
+    ) -> TakenOver:
+        """Take a guest over whose node is lost; an override is refused with its risk unless `risk` says just that."""
+        body = {"to": to, "reason": reason, "override": override, "risk": risk, "disks_here": disks_here}
+        path = f"/v1/guests/{_part(name)}/failover"
+        return self._ask("POST", path, TakenOver, json=body, timeout=_timeout(CREATE_S))
 
     def delete_guest(self, name: str) -> None:
         """Remove a stopped guest."""

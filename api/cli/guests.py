@@ -1,4 +1,4 @@
-"""``novacron guest``: create, list, show, start, stop, pause, resume, delete."""
+"""``novacron guest``: create, list, show, start, stop, pause, resume, fail over, delete."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -145,6 +145,37 @@ def pause(context: typer.Context, name: GuestName, json: Json = False) -> None:
 def resume(context: typer.Context, name: GuestName, json: Json = False) -> None:
     """Let a paused guest go on."""
     _act(context, name, "resume", json)
+
+
+@app.command()
+def failover(
+    context: typer.Context,
+    name: GuestName,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit trail.")],
+    to: Annotated[str, typer.Option(help="Where; placement chooses if it is not said.")] = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="Decree that the node that may still run it runs nothing any more.")
+    ] = False,
+    risk: Annotated[str, typer.Option(help="What that risks, word by word; asked for when left out.")] = "",
+    disks_here: Annotated[
+        bool, typer.Option("--disks-here", help="What lies there at the paths of its own disks is its newest state.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Boot a guest elsewhere whose node is lost, from its disks; what it had in memory is lost."""
+    from actors.control.decision import Refusal
+    from actors.errors import StateRefused
+
+    with client(context) as api:
+        try:
+            done = api.fail_over(name, reason, to=to, override=override, risk=risk, disks_here=disks_here)
+        except StateRefused as no:
+            if risk or not override or no.refusal != Refusal.RISK_CHANGED:
+                raise
+            note(str(no.fields["detail"]))
+            typed = typer.prompt("Type this sentence to go on", err=True)
+            done = api.fail_over(name, reason, to=to, override=override, risk=typed, disks_here=disks_here)
+    _tell(done.guest, f"{done.guest.name} is {done.guest.state} on {done.guest.node}. {done.detail}", json)
 
 
 @app.command()

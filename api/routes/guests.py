@@ -1,4 +1,4 @@
-"""Guests: create, read, start, stop, pause, resume, delete."""
+"""Guests: create, read, start, stop, pause, resume, delete, fail over."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -7,6 +7,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from actors.errors import (
+    Conflict,
     GuestBusy,
     GuestExists,
     GuestNotRunning,
@@ -16,12 +17,17 @@ from actors.errors import (
     HypervisorFailed,
     Incompatible,
     NodeUnknown,
+    NoMajority,
     NoPlacement,
     NoRoom,
+    NoTakeover,
+    SameNode,
+    StateRefused,
 )
 from actors.hypervisor.messages import GuestSpec
-from actors.migration.messages import CreateGuestAnywhere, GuestAction, GuestQuery
-from api.models import GuestCreate, GuestList, GuestView
+from actors.migration.messages import CreateGuestAnywhere, FailOverGuest, GuestAction, GuestQuery
+from api.backend import OPERATOR
+from api.models import FailedOverView, FailOverRequest, GuestCreate, GuestList, GuestView
 from api.problems import documented
 from api.routes import TOKEN, BackendDep, GuestPath
 
@@ -70,6 +76,30 @@ async def show_guest(backend: BackendDep, name: GuestPath) -> GuestView:
 async def delete_guest(backend: BackendDep, name: GuestPath) -> None:
     """Remove a stopped guest's definition; its disks stay, so that nobody loses data by a slip."""
     await backend.guest_action(GuestAction(name=name, action="delete"))
+
+
+@router.post(
+    "/{name}/failover",
+    responses=documented(
+        *_ON_ONE,
+        NodeUnknown,
+        NoPlacement,
+        NoRoom,
+        Incompatible,
+        NoTakeover,
+        SameNode,
+        Conflict,
+        StateRefused,
+        NoMajority,
+    ),
+)
+async def fail_over(backend: BackendDep, name: GuestPath, body: FailOverRequest) -> FailedOverView:
+    """Own and boot a guest elsewhere whose node is lost; refused while that node may still run it (`lease-held`).
+
+    With `override` that is decreed away; refused (`risk-changed`) unless `risk` repeats what that risks now.
+    """
+    order = FailOverGuest(guest=name, by=OPERATOR, **body.model_dump())
+    return FailedOverView.of(await backend.fail_over(order))
 
 
 @router.post("/{name}/{action}", responses=documented(*_ON_ONE, GuestNotRunning, GuestRunning))

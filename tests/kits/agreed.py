@@ -1,9 +1,9 @@
 """The control state without members: commands go to the real state machine at once, unless there is no majority."""
 
 from actors.control import engine
-from actors.control.commands import AcquireLease, AnyCommand, JoinNode, seal
+from actors.control.commands import AcquireLease, AnyCommand, JoinNode, Upgrade, seal
 from actors.control.messages import Outcome
-from actors.control.model import ControlState, Guest, Job, Lease, Terms
+from actors.control.model import VERSION, ControlState, Guest, Job, Lease, Terms
 from actors.control.ownership import Standing, standing
 from actors.errors import GuestUnknown, JobUnknown, NoMajority, StateRefused
 
@@ -20,7 +20,8 @@ class Agreed:
         self.lost_answers = 0
         self.asked: list[AnyCommand] = []
         for node in nodes:
-            self.must(JoinNode(node=node, site=node, speaks=1), "operator:test")
+            self.must(JoinNode(node=node, site=node, speaks=VERSION), "operator:test")
+        self.must(Upgrade(to=VERSION), "operator:test")
 
     def must(self, command: AnyCommand, by: str) -> int:
         """Apply a command that has to be accepted; what it granted."""

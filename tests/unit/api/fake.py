@@ -27,10 +27,11 @@ from actors.errors import (
     TooLate,
 )
 from actors.flags.messages import KnownFlags
-from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts
+from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts, TakenOver
 from actors.migration.messages import (
     CreateGuestAnywhere,
     EventsQuery,
+    FailOverGuest,
     ForecastView,
     GuestAction,
     GuestQuery,
@@ -160,6 +161,7 @@ class FakeBackend:
     outages: list[NovaCronError] = field(default_factory=list)
     batch: int = 2
     finishes: bool = True
+    leased: bool = True
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -234,6 +236,21 @@ class FakeBackend:
             return self.guest_list.pop(was.name)
         self.guest_list[was.name] = msgspec.structs.replace(was, state=states[request.action])
         return self.guest_list[was.name]
+
+    async def fail_over(self, request: FailOverGuest) -> TakenOver:
+        self._seen(request)
+        was = self._guest(request.guest)
+        to = request.to or "paris1"
+        if to not in self._nodes():
+            raise NodeUnknown(node=to)
+        if to == was.node:
+            raise SameNode(guest=was.name, node=to)
+        if self.leased and not request.override:
+            raise StateRefused(refusal="lease-held", detail=f"{was.node} may still run {was.name}")
+        if self.leased and request.risk != RISK:
+            raise StateRefused(refusal="risk-changed", detail=RISK)
+        self.guest_list[was.name] = guest(was.name, to, "paris")
+        return TakenOver(guest=self.guest_list[was.name], detail="web1 boots from its disks.")
 
     async def submit(self, request: MoveRequest) -> JobView:
         self._seen(request)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from actors.control.commands import Override
 from actors.errors import ActorDown, LinkDown, NoRoom
 from actors.hypervisor.messages import DiskSpec
-from actors.migration.messages import CreateGuestAnywhere, MoveRequest, SiteView, SteerNodeLink
+from actors.migration.messages import CreateGuestAnywhere, FailOverGuest, MoveRequest, SiteView, SteerNodeLink
 from api.cli import migrate as migrate_module
 from api.cli.main import app as commands
 from tests.unit.api.fake import RISK, TOKEN, FakeBackend, boot, component
@@ -77,6 +77,31 @@ def test_an_override_repeats_what_it_risks(cli: Cli, backend: FakeBackend) -> No
     assert (backend.requests[-1].nodes, backend.requests[-1].reason) == (("paris1",), "it burnt down")
     assert "Decreed" in cli.ok("override", "paris1", "--reason", "again", "--risk", RISK)
     cli.refused(4, "override", "paris1", "--reason", "again", "--risk", "whatever")
+
+
+def test_a_guest_fails_over_once_its_lease_has_ended(cli: Cli, backend: FakeBackend) -> None:
+    backend.leased = False
+    shown = cli.ok("guest", "failover", "web1", "--to", "paris1", "--reason", "it burnt down", "--disks-here")
+    assert "web1 is running on paris1" in shown
+    asked = backend.requests[-1]
+    assert isinstance(asked, FailOverGuest)
+    assert (asked.by, asked.reason, asked.disks_here, asked.override) == ("operator:api", "it burnt down", True, False)
+
+
+def test_a_failover_over_a_lease_repeats_what_it_risks(cli: Cli, backend: FakeBackend) -> None:
+    order = ["guest", "failover", "web1", "--reason", "it burnt down"]
+    assert "may still run web1" in cli.refused(4, *order)
+    assert RISK in cli.refused(4, *order, "--override", "--risk", "whatever"), "the refusal passes through"
+    assert backend.guest_list["web1"].node == "madrid1"
+    wrong = cli(*order, "--override", typed="yes\n")
+    assert (wrong.exit_code, backend.guest_list["web1"].node) == (4, "madrid1")
+    done = cli(*order, "--override", "--json", typed=f"{RISK}\n")
+    assert RISK in done.stderr
+    # What is typed shows before the answer.
+    assert json.loads(done.stdout[done.stdout.index("{") :])["node"] == "paris1"
+    assert backend.requests[-1] == FailOverGuest(
+        guest="web1", by="operator:api", reason="it burnt down", override=True, risk=RISK
+    )
 
 
 def test_the_audit_trail(cli: Cli, backend: FakeBackend) -> None:

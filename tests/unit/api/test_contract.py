@@ -79,6 +79,7 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.DiskView, hypervisor.DiskSpec),
         (models.GuestView, hypervisor.GuestInfo),
         (models.GuestList, hypervisor.Guests),
+        (models.FailedOverView, hypervisor.TakenOver),
         (move_models.LayerView, LayerCount),
         (models.StoreImageView, StoreImage),
         (models.StoreView, StoreState),

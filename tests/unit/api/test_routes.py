@@ -31,6 +31,22 @@ async def test_the_members_of_the_control_state(client: httpx2.AsyncClient) -> N
     assert [(member["node"], member["lag"]) for member in view["members"]] == [("madrid1", 0), ("paris1", 2)]
 
 
+async def test_a_failover_tells_what_it_risks_and_what_is_lost(
+    client: httpx2.AsyncClient, backend: FakeBackend
+) -> None:
+    path = "/v1/guests/web1/failover"
+    refused = await client.post(path, json={"reason": "burnt"})
+    assert (refused.status_code, refused.json()["fields"]["refusal"]) == (409, "lease-held")
+    asked = await client.post(path, json={"reason": "burnt", "override": True})
+    assert (asked.status_code, asked.json()["fields"]["refusal"]) == (409, "risk-changed")
+    risk = asked.json()["fields"]["detail"]
+    done = await client.post(path, json={"to": "paris1", "reason": "burnt", "override": True, "risk": risk})
+    assert (done.status_code, done.json()["guest"]["node"]) == (200, "paris1")
+    assert "disks" in done.json()["detail"]
+    for wrong in ({}, {"reason": ""}, {"reason": "x", "to": "No Node"}, {"reason": "x", "force": True}):
+        assert (await client.post(path, json=wrong)).status_code == 422
+
+
 async def test_one_node(client: httpx2.AsyncClient, backend: FakeBackend) -> None:
     assert (await client.get("/v1/nodes/paris1")).json()["site"] == "paris"
     assert (await client.get("/v1/nodes/rome1")).json()["code"] == "node-unknown"

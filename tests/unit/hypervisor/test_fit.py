@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.errors import BodyInvalid, GuestExists, Incompatible, NoRoom
+from actors.errors import BodyInvalid, GuestExists, Incompatible, NoRoom, NoTakeover
 from actors.hypervisor.engine.domain import Domain
 from actors.hypervisor.engine.fit import (
     DiskHere,
     HostView,
+    check_boots,
     check_disk,
+    check_disk_for_boot,
     check_guest,
     free_mib,
     missing_parents,
@@ -80,6 +82,31 @@ def test_passed_through_cpu_needs_the_same_model() -> None:
     check_guest(guest(cpu_model=portable_cpu("host-passthrough", "Skylake")), definition(), host())
 
 
+def test_a_guest_may_be_started_from_nothing_where_its_own_older_copy_is() -> None:
+    check_boots(definition(), host(names=frozenset({"web1"}), uuids=frozenset({UUID})))
+
+
+@pytest.mark.parametrize("cpu", ["", "host-passthrough", "host-model", "maximum"])
+def test_a_cpu_of_any_host_is_that_of_the_host_where_it_starts(cpu: str) -> None:
+    check_boots(definition(cpu_model=cpu), host(cpu_model="EPYC", cpu_models_usable=frozenset()))
+
+
+@pytest.mark.parametrize(
+    ("domain", "error", "says"),
+    [
+        ({"memory_mib": 513}, NoRoom, "needs 513 MiB of memory, 512 MiB"),
+        ({"machine": "pc-q35-99.0"}, Incompatible, "machine type pc-q35-99.0"),
+        ({"arch": "aarch64"}, Incompatible, "aarch64"),
+        ({"cpu_model": "EPYC"}, Incompatible, "CPU model EPYC"),
+    ],
+)
+def test_a_guest_that_can_not_be_started_is_told_why(
+    domain: dict[str, object], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        check_boots(definition(**domain), host())
+
+
 @given(st.integers(0, 1 << 20), st.integers(0, 1 << 20), *[st.integers(0, 1 << 20)] * 3)
 def test_room_is_never_promised_twice(total: int, available: int, guests: int, reserved: int, reserve: int) -> None:
     free = free_mib(total, min(total, available), guests, reserved, reserve)
@@ -131,6 +158,37 @@ def test_shared_image_of_a_running_guest_is_fine() -> None:
 def test_disk_that_can_not_be_had_is_told(changes: dict[str, object], here: DiskHere, says: str) -> None:
     with pytest.raises(Incompatible, match=says):
         check(disk(**changes), here)
+
+
+def boots(asked: DiskSpec, here: DiskHere, *, accepted: bool = False) -> None:
+    check_disk_for_boot("web1", asked, here, "b", accepted=accepted)
+
+
+def test_a_disk_that_every_host_has_is_booted_from() -> None:
+    shared = disk(moves=False, read_only=True)
+    boots(shared, DiskHere(exists=True))
+    boots(shared, DiskHere(exists=True, used_by="db"))
+
+
+def test_a_guests_own_disk_is_booted_from_only_at_an_operators_word() -> None:
+    with pytest.raises(NoTakeover, match=r"may be an old copy.*--disks-here"):
+        boots(disk(), DiskHere(exists=True, size_bytes=100))
+    boots(disk(), DiskHere(exists=True, size_bytes=100), accepted=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "here", "says"),
+    [
+        ({}, DiskHere(exists=False), "is not there; it was where the guest ran"),
+        ({"moves": False}, DiskHere(exists=False), "is not there; every host needs it"),
+        ({}, DiskHere(exists=True, used_by="db"), "belongs to guest db"),
+    ],
+)
+def test_no_word_helps_where_the_disk_is_missing_or_anothers(
+    changes: dict[str, object], here: DiskHere, says: str
+) -> None:
+    with pytest.raises(NoTakeover, match=says):
+        boots(disk(**changes), here, accepted=True)
 
 
 def test_missing_parents_come_outermost_first() -> None:

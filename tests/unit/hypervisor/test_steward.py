@@ -19,7 +19,7 @@ from actors.control.commands import (
 )
 from actors.control.model import Run
 from actors.control.ownership import risk_of
-from actors.errors import Conflict, NoMajority
+from actors.errors import Conflict, NoMajority, StateRefused
 from actors.hypervisor import steward
 from actors.hypervisor.epochs import Epochs
 from actors.hypervisor.messages import GuestInfo
@@ -112,11 +112,15 @@ class Node:
     def record(self, guest: str):
         return self.states.state.guests[guest]
 
+    def decree(self, owner: str) -> None:
+        """That `owner` runs nothing."""
+        decree = Override(nodes=(owner,), risk=risk_of(self.states.state, (owner,)), reason="lost")
+        self.states.must(decree, "operator:test")
+
     def fails_over(self, guest: str, to: str) -> None:
         """By an operator's decree."""
         owner = self.record(guest).node
-        decree = Override(nodes=(owner,), risk=risk_of(self.states.state, (owner,)), reason="lost")
-        self.states.must(decree, "operator:test")
+        self.decree(owner)
         self.states.must(FailOver(guest=guest, to=to, epoch=self.record(guest).epoch), "operator:test")
         self.states.lease_for(owner)
 
@@ -185,6 +189,71 @@ async def test_what_the_keeper_paused_runs_on_under_a_lease_and_nothing_else(nod
     node.lease.running = True
     assert await node.steward.settle(resume=True) == 2
     assert node.host.states == {"kept": "running", "by-hand": "paused", "Not_ours": "running"}
+
+
+async def test_a_guest_of_a_lost_node_is_owned_before_it_is_booted(node: Node) -> None:
+    node.states.must(StartGuest(guest=_defined(node, "g"), node=OTHER, epoch=0), "operator:test")
+    record = await node.steward.record_of("g")
+    with pytest.raises(StateRefused, match="lease has not ended"):
+        await node.steward.take_over(record, "operator:test", "it burnt down")
+    assert (node.record("g").node, node.epochs.of("g")) == (OTHER, 0)
+    node.decree(OTHER)
+    said = await node.steward.take_over(record, "operator:test", "it burnt down")
+    assert "memory is lost" in said
+    assert (node.record("g").node, node.record("g").run) == (NODE, Run.RUNNING)
+    assert Epochs(node.folder / "epochs.json").of("g") == node.record("g").epoch > record.epoch
+    entry = node.states.state.audit.entries[-1]
+    assert (entry.command, entry.by, "it burnt down" in entry.detail) == ("failover", "operator:test", True)
+
+
+async def test_only_one_of_two_takes_it_over(node: Node) -> None:
+    node.states.must(StartGuest(guest=_defined(node, "g"), node=OTHER, epoch=0), "operator:test")
+    record = await node.steward.record_of("g")
+    node.decree(OTHER)
+    await node.steward.take_over(record, "operator:test", "first")
+    with pytest.raises(StateRefused, match="is at epoch"):
+        await node.steward.take_over(record, "operator:test", "second, by what it read before")
+
+
+async def test_a_stopped_guest_is_taken_over_by_a_start(node: Node) -> None:
+    record = node.states.state.guests[_defined(node, "g")]
+    assert "was stopped" in await node.steward.take_over(record, "operator:test", "its node is away")
+    assert (node.record("g").node, node.epochs.of("g")) == (NODE, node.record("g").epoch)
+
+
+async def test_a_node_without_a_lease_takes_nothing_over(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steward, "_LEASE_LOOKS", 2)
+    node.states.must(StartGuest(guest=_defined(node, "g"), node=OTHER, epoch=0), "operator:test")
+    node.decree(OTHER)
+    node.lease.running = False
+    with pytest.raises(Conflict, match="no lease"):
+        await node.steward.take_over(node.record("g"), "operator:test", "lost")
+    assert node.record("g").node == OTHER
+
+
+async def test_a_takeover_whose_boot_came_to_nothing_is_taken_back(node: Node) -> None:
+    node.states.must(StartGuest(guest=_defined(node, "g"), node=OTHER, epoch=0), "operator:test")
+    node.decree(OTHER)
+    await node.steward.take_over(node.record("g"), "operator:test", "lost")
+    await node.steward.settle(resume=True)
+    assert (node.record("g").run, node.epochs.of("g")) == (Run.STOPPED, 0)
+
+
+async def test_an_old_node_that_comes_back_does_not_run_what_was_taken_over(node: Node) -> None:
+    await node.start("g")
+    node.kept("g")
+    node.fails_over("g", OTHER)
+    node.steward = node.restarted()
+    node.lease.number = 2
+    with pytest.raises(Conflict, match=f"{OTHER} owns it"):
+        await node.steward.grant("g", XML)
+    await node.steward.settle(resume=True)
+    assert node.host.states["g"] == "paused"
+    with pytest.raises(Conflict, match=f"{OTHER} owns it"):
+        await node.steward.may_resume("g")
+    node.host.states["g"] = "running"
+    await node.steward.settle(resume=True)
+    assert node.host.states["g"] == "paused", "by hand, past NovaCron"
 
 
 async def test_an_earlier_owners_guest_stays_paused_and_says_why(node: Node) -> None:

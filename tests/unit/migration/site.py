@@ -8,7 +8,8 @@ import msgspec
 from actors.calls.messages import Address, Caller, Empty, Reply
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config, Topology
-from actors.control.commands import DefineGuest, StartGuest
+from actors.control.commands import DefineGuest, FailOver, StartGuest
+from actors.control.model import Run
 from actors.encoding.messages import CodecStats, LayerCount, OpenDecoder, OpenEncoder, StoreChange, StoreState
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import (
@@ -19,6 +20,7 @@ from actors.errors import (
     LinkDown,
     NodeUnknown,
     NoRoom,
+    NoTakeover,
     error_from,
 )
 from actors.hypervisor.messages import (
@@ -40,6 +42,8 @@ from actors.hypervisor.messages import (
     StartMove,
     SteerMove,
     StopGuest,
+    TakenOver,
+    TakeOver,
 )
 from actors.migration.actor import MigrationManager
 from actors.placement.actor import PlacementPolicy
@@ -67,6 +71,10 @@ TOPOLOGY = {
 }
 
 
+DEFINITION = """<domain type="kvm"><name>web</name><uuid>8a1bb3c8-7c4b-4be5-9d3a-0b1c2d3e4f50</uuid>
+<memory unit="MiB">1024</memory><vcpu>1</vcpu><os><type arch="x86_64" machine="q35">hvm</type></os></domain>"""
+
+
 class Adopting(Agreed):
     """The control state, in which every guest is known that an agent has; its agents would have told of them."""
 
@@ -80,7 +88,7 @@ class Adopting(Agreed):
         if name not in self.state.guests:
             for node, agent in self._agents.items():
                 if name in agent.guests_here:
-                    self.must(DefineGuest(guest=name, definition="<domain/>"), f"node:{node}")
+                    self.must(DefineGuest(guest=name, definition=DEFINITION), f"node:{node}")
                     self.must(StartGuest(guest=name, node=node, epoch=0), f"node:{node}")
         return await super().guest(name, deadline_s=deadline_s)
 
@@ -210,6 +218,23 @@ class FakeAgent(Service):
     async def stop_guest(self, caller: Caller, request: StopGuest) -> GuestInfo:
         self.put(request.name, "shut-off")
         return self.guests_here[request.name]
+
+    @exposed()
+    async def check_takeover(self, caller: Caller, request: TakeOver) -> Empty:
+        if self.fail == "check_takeover":
+            raise NoTakeover(node=self.node, guest=request.guest, reason="a disk is missing")
+        return Empty()
+
+    @exposed()
+    async def take_over(self, caller: Caller, request: TakeOver) -> TakenOver:
+        record = await self.world.states.guest(request.guest)
+        if record.run is Run.STOPPED:
+            order = StartGuest(guest=record.name, node=self.node, epoch=record.epoch)
+        else:
+            order = FailOver(guest=record.name, to=self.node, epoch=record.epoch, reason=request.reason)
+        detail = (await self.world.states.submit(order, by=request.by)).detail
+        self.put(request.guest)
+        return TakenOver(guest=self.guests_here[request.guest], detail=detail)
 
     @exposed()
     async def check_incoming(self, caller: Caller, request: CheckIncoming) -> Empty:
