@@ -202,7 +202,7 @@ async def test_a_guest_of_a_lost_node_is_owned_before_it_is_booted(node: Node) -
     assert "memory is lost" in said
     assert (node.record("g").node, node.record("g").run) == (NODE, Run.RUNNING)
     assert Epochs(node.folder / "epochs.json").of("g") == node.record("g").epoch > record.epoch
-    entry = node.states.state.audit.entries[-1]
+    entry = node.states.state.audit[-1]
     assert (entry.command, entry.by, "it burnt down" in entry.detail) == ("failover", "operator:test", True)
 
 

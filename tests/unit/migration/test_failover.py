@@ -56,7 +56,7 @@ async def test_a_guest_whose_nodes_lease_has_ended_is_taken_over(lost: TwoSites)
     assert (taken.guest.node, lost.agent("b1").state("web")) == ("b1", "running")
     state = lost.world.states.state
     assert (state.guests["web"].node, state.guests["web"].run) == ("b1", Run.RUNNING)
-    entry = state.audit.entries[-1]
+    entry = state.audit[-1]
     assert (entry.command, entry.by) == ("failover", "operator:test")
     assert "it burnt down" in entry.detail
 
@@ -86,7 +86,7 @@ async def test_an_override_repeats_its_risk_and_both_are_in_the_trail(lost: TwoS
     await fail_over(lost, asked(override=True, risk=risk))
     state = lost.world.states.state
     assert (state.guests["web"].node, state.leases["a1"].state) == ("b1", LeaseState.OVERRIDDEN)
-    decree, taken = state.audit.entries[-2:]
+    decree, taken = state.audit[-2:]
     assert [decree.command, taken.command] == ["override", "failover"]
     assert {decree.by, taken.by} == {"operator:test"}
     assert risk in decree.detail
