@@ -20,19 +20,22 @@ HALF = 0.5
 
 
 @kernel
-def take_new(ring: PageRing, taken: Bytes, start: int, pages: Words) -> tuple[int, int]:
+def take_new(ring: PageRing, taken: Bytes, seen: Bytes, start: int, pages: Words, rested: bool) -> tuple[int, int]:
     """Copy pages that were written since they were last taken, from slot `start` on; (next slot, how many).
 
-    The stream may go on meanwhile: a page that changes under the copy is a page like any other.
+    `rested`: only those that were the same when they were last `seen`; the others are going to change again. The stream
+    may go on meanwhile: a page that changes under the copy is a page like any other.
     """
     count = 0
     slot = start
     while slot < ring.state[FILLED] and count < len(pages):
-        if taken[slot] != ring.writes[slot]:
-            taken[slot] = ring.writes[slot]
+        write = ring.writes[slot]
+        if taken[slot] != write and (seen[slot] == write or not rested):
+            taken[slot] = write
             copy_page(pages[count], ring.pages[slot])
             if not is_zero(pages[count]):
                 count += 1
+        seen[slot] = write
         slot += 1
     return slot, count
 
@@ -48,7 +51,7 @@ class Filler:
         self._job = job
         self._store = store
         self._ring = ring
-        self._taken = np.empty(0, np.uint8)
+        self._taken = self._seen = np.empty(0, np.uint8)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{job}-fill", daemon=True)
 
@@ -88,15 +91,16 @@ class Filler:
         if ring is None:
             return 0
         if not len(self._taken):
-            self._taken = np.zeros(len(ring.pages), np.uint8)
+            self._taken, self._seen = np.zeros((2, len(ring.pages)), np.uint8)
         pages = np.empty((BATCH_PAGES, PAGE_WORDS), np.uint64)
         slot = kept = 0
         while slot < ring.state[FILLED] and (evicts or self._store.free > BATCH_PAGES):
-            slot, count = take_new(ring, self._taken, slot, pages)
+            slot, count = take_new(ring, self._taken, self._seen, slot, pages, not evicts)
             kept += self._store.add(pages[:count], evicts=evicts)
         return kept
 
 
 def warm_up() -> None:
     """Compile or load the kernel."""
-    take_new(PageRing.of(1), np.zeros(1, np.uint8), 0, np.empty((1, PAGE_WORDS), np.uint64))
+    nothing = np.zeros(1, np.uint8)
+    take_new(PageRing.of(1), nothing, nothing, 0, np.empty((1, PAGE_WORDS), np.uint64), True)
