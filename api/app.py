@@ -12,12 +12,13 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from actors.boot.status import BootStatus
 from api import problems
 from api.backend import Backend
+from api.control_models import StateEventView
 from api.edge import Edge
 from api.metrics import Metered, Metrics
 from api.models import LinkSwitchView
 from api.move_models import MigrationEvent
 from api.problems import MAX_BODY_BYTES, Problem
-from api.routes import audit, cluster, facts, flags, guests, health, migrations, store
+from api.routes import audit, cluster, facts, flags, guests, health, migrations, state_events, store
 
 DESCRIPTION = """Moves running QEMU/KVM guests between hosts and sites.
 
@@ -40,7 +41,7 @@ def create_app(backend: Backend, token: str, boot_status: Callable[[], BootStatu
     app.state.boot_status = boot_status
     app.state.metrics = Metrics(backend, boot_status)
     problems.install(app)
-    for routes in (health, cluster, migrations, guests, store, facts, flags, audit):
+    for routes in (health, cluster, migrations, guests, store, facts, flags, audit, state_events):
         app.include_router(routes.router)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     app.add_middleware(Edge, token=token)
@@ -58,7 +59,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = document["components"]["schemas"]
-        for model in (Problem, MigrationEvent, LinkSwitchView):
+        for model in (Problem, MigrationEvent, LinkSwitchView, StateEventView):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.calls.messages import Empty
 from actors.control.commands import Override, SetFlag
-from actors.control.messages import ClusterView, Outcome, TrailPage, TrailQuery
+from actors.control.messages import ClusterView, Outcome, TrailPage, TrailQuery, Watched
 from actors.encoding.messages import StoreState
 from actors.errors import Unreachable
 from actors.flags.file import read_flags
@@ -83,6 +83,7 @@ class Backend(Protocol):
     async def set_flag(self, command: SetFlag) -> None: ...
     async def decree(self, request: Override) -> Outcome: ...
     async def audit(self, request: TrailQuery) -> TrailPage: ...
+    async def watch(self, after: int, wait_s: float) -> Watched: ...
 
 
 class SiteBackend:
@@ -205,6 +206,10 @@ class SiteBackend:
     async def audit(self, request: TrailQuery) -> TrailPage:
         """A page of the audit trail."""
         return await self._state.audit(request, deadline_s=CALL_S)
+
+    async def watch(self, after: int, wait_s: float) -> Watched:
+        """What was changed after a revision; waits up to `wait_s` for something."""
+        return await self._state.watch(after, wait_s)
 
     async def _call(
         self,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from actors.config.schema import Name
+from actors.control.decision import Table
 from api.models import Request, View
 
 
@@ -58,6 +59,21 @@ class DecreeView(View):
 
     index: int = Field(description="of the entry that holds it")
     detail: str
+
+
+class StateChangeView(View):
+    """One record of the control state as it is now."""
+
+    table: Table
+    key: str
+    record: dict[str, Any] | None = Field(description="its fields, a guest without its definition; null: it is gone")
+
+
+class StateEventView(View):
+    """All that one command changed."""
+
+    revision: int = Field(description="index of its entry in the log")
+    changes: list[StateChangeView]
 
 
 class TrailEntryView(View):

@@ -9,7 +9,7 @@ import msgspec
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
 from actors.control.commands import Override, SetFlag
-from actors.control.messages import ClusterView, MemberView, Outcome, TrailEntry, TrailPage, TrailQuery
+from actors.control.messages import ClusterView, MemberView, Outcome, TrailEntry, TrailPage, TrailQuery, Watched
 from actors.control.model import Flag
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
 from actors.errors import (
@@ -196,6 +196,10 @@ class FakeBackend:
         return TrailPage(
             entries=shown, count=len(self.trail), upto=upto, missing=self.trail_missing, fault=self.trail_fault
         )
+
+    async def watch(self, after: int, wait_s: float) -> Watched:
+        self._seen()
+        return Watched(events=[], revision=after)
 
     async def guests(self) -> Guests:
         self._seen()

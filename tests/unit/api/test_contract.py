@@ -40,8 +40,8 @@ schema = schemathesis.openapi.from_asgi(
 )
 
 
-# A stream that ends only with its client; tests/unit/api/test_link_events.py reads it.
-@schema.exclude(path="/v1/links/events").parametrize()
+# Streams that end only with their client; tests/unit/api/test_link_events.py and test_state_events.py read them.
+@schema.exclude(path=["/v1/links/events", "/v1/events"]).parametrize()
 @settings(
     max_examples=12,
     deadline=None,
