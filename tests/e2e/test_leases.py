@@ -1,18 +1,23 @@
-"""Leases that end by time, in a lab of three sites: a node that is cut off pauses its guests in time."""
+"""Leases that end by time, in a lab of three sites: a node that is cut off pauses its guests in time, and one that is
+lost has its guests taken over."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from actors.errors import StateRefused
 from actors.keeper.engine import Order
 from actors.keeper.files import now_ms, read_note, read_order
+from actors.lab.guests.watch import Watch
 from actors.lab.line import Change
 from tests.e2e.conftest import built, three_sites
-from tests.e2e.world import RESTART_S, TICKS_S, World, until
+from tests.e2e.world import BOOT_S, RESTART_S, TICKS_S, World, until
 
 LAB = "e2e-leases"
 SITES = ("london", "paris", "rome")
-HERE, THERE = "london-1", "paris-1"
+HERE, THERE, THIRD = "london-1", "paris-1", "rome-1"
+GRANTS, ENDS = {"startguest", "failover"}, {"override", "expirelease"}
 LEASED_S = 120.0
 # D and a margin for a test machine on which other things run.
 PAUSED_S = 60.0
@@ -78,3 +83,56 @@ def test_a_move_ends_right_though_the_leading_member_is_killed(world: World) -> 
     finally:
         world.lab.restore_links()
         world.remove("led")
+
+
+def _owner(world: World, guest: str) -> list[tuple[str, str]]:
+    """Who was granted the guest, one command after the other, oldest first."""
+    entries = world.api.audit(guest).entries
+    return [(e.command, str(e.body.get("to") or e.body["node"])) for e in entries if e.command in GRANTS]
+
+
+def test_a_guest_of_a_lost_node_is_taken_over_and_the_node_that_returns_does_not_run_it(world: World) -> None:
+    until("leases that end by time", lambda: all(_leased(world, f"{site}-1") for site in SITES), LEASED_S)
+    world.guest("lost", THERE)
+    reason = "its rack burned down"
+    try:
+        with pytest.raises(StateRefused) as held:
+            world.api.fail_over("lost", reason, to=THIRD)
+        with pytest.raises(StateRefused) as asked:
+            world.api.fail_over("lost", reason, to=THIRD, override=True)
+        assert (held.value.refusal, asked.value.refusal) == ("lease-held", "risk-changed")
+        assert (world.running_on("lost"), world.has_domain(THIRD, "lost")) == ([THERE], False)
+        risk = str(asked.value.fields["detail"])
+        assert "lost" in risk
+
+        world.power_off(THERE)
+        # By then the lease may have ended by itself, and nothing is left to decree.
+        taken = world.api.fail_over("lost", reason, to=THIRD, override=True, risk=risk)
+        assert (taken.guest.node, taken.guest.state) == (THIRD, "running")
+        assert _owner(world, "lost") == [("startguest", THERE), ("failover", THIRD)]
+        started, entry = [one for one in world.api.audit("lost").entries if one.command in GRANTS]
+        assert (entry.by, reason in entry.detail) == ("operator:api", True)
+        between = world.api.audit(since=started.revision).entries
+        ends = [one for one in between if one.command in ENDS and one.revision < entry.revision]
+        assert ends, "nobody owned it before the other's lease had ended or was decreed away"
+        console = world.lab.node(THIRD).run_dir / "console-lost.log"
+        verdict = Watch("lost", {THIRD: console}, THIRD).until_ticks(20, BOOT_S)
+        assert verdict.ok, verdict.problems
+
+        uri = world.lab.node(THERE).libvirt_uri
+        old = ["virsh", "-q", "-c", uri, "start", "lost"]
+        world.power_on(THERE, lambda: subprocess.run(old, check=True, timeout=BOOT_S))
+        until("the old copy that libvirt started to be paused", lambda: world.running_on("lost") == [THIRD], PAUSED_S)
+        until("the node to hold a lease again", lambda: _leased(world, THERE), LEASED_S)
+        until("the node to say why", lambda: _withheld(world, "lost", THERE), LEASED_S)
+        assert world.domain_state(THERE, "lost") == "paused"
+        assert world.running_on("lost") == [THIRD]
+        assert _owner(world, "lost")[-1] == ("failover", THIRD)
+    finally:
+        subprocess.run(["virsh", "-q", "-c", world.lab.node(THERE).libvirt_uri, "destroy", "lost"], check=False)
+        world.remove("lost")
+
+
+def _withheld(world: World, guest: str, node: str) -> bool:
+    found = [one for one in world.api.guests().guests if (one.name, one.node) == (guest, node)]
+    return any(f"{THIRD} owns it" in one.note for one in found)

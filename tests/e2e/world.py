@@ -15,6 +15,8 @@ from actors.hypervisor.messages import DiskSpec, GuestInfo
 from actors.lab.guests import Load, build, guest_spec
 from actors.lab.guests.watch import Watch
 from actors.lab.lab import Lab
+from actors.lab.namespace import Namespaces
+from actors.lab.services import NODE_ENVIRONMENT, start_novacron, start_ray
 from actors.migration.messages import CreateGuestAnywhere, JobView, MoveRequest
 from api.cli.client import Client
 from api.cli.guest_spec import IMAGES
@@ -128,11 +130,11 @@ class World:
 
     def running_on(self, guest: str) -> list[str]:
         """The nodes whose libvirt runs this guest now, asked directly, not through NovaCron."""
-        return [node.name for node in self.lab.plan.nodes if self._domain_state(node.name, guest) == "running"]
+        return [node.name for node in self.lab.plan.nodes if self.domain_state(node.name, guest) == "running"]
 
     def has_domain(self, node: str, guest: str) -> bool:
         """True when libvirt on `node` knows the guest in any state."""
-        return self._domain_state(node, guest) != ""
+        return self.domain_state(node, guest) != ""
 
     def qemu_limits(self, node: str, guest: str) -> tuple[int, int]:
         """QEMU's own downtime limit in ms and switchover bandwidth in bytes per second, asked past NovaCron."""
@@ -149,6 +151,22 @@ class World:
         pids = self.lab.run(node, ["pgrep", "-f", f"^{title}"]).split()
         assert len(pids) == 1, f"{title} on {node}: {pids}"
         self.lab.run(node, ["kill", "-KILL", *pids])
+
+    def power_off(self, node: str) -> None:
+        """End every process on `node` at once, its guests' too; what is on its disks stays."""
+        # 1 and 2 are the node itself: without them its network would be gone for good.
+        others = "ps -e -o pid= | awk -v own=$$ '$1 > 2 && $1 != own'"
+        self.lab.run(node, ["sh", "-c", f"kill -KILL $({others}) 2>/dev/null; true"])
+        self.lab.run(node, ["sh", "-c", "while pgrep -f ^/usr/bin/qemu >/dev/null; do sleep 0.1; done"])
+
+    def power_on(self, node: str, between: Callable[[], object] = lambda: None) -> None:
+        """Start what runs on `node`; `between`: done once libvirtd answers, before NovaCron is started."""
+        plan = self.lab.node(node)
+        self.lab.restart_libvirtd(node)
+        between()
+        namespaces = Namespaces(self.lab.plan.id, NODE_ENVIRONMENT)
+        start_ray(self.lab.plan, namespaces, plan)
+        start_novacron(namespaces, plan)
 
     def stored(self, node: str) -> int:
         """Blocks in the store of `node`."""
@@ -190,7 +208,8 @@ class World:
                 raise
             return None
 
-    def _domain_state(self, node: str, guest: str) -> str:
+    def domain_state(self, node: str, guest: str) -> str:
+        """What libvirt on `node` says of the guest; '' when it does not know it, or does not answer."""
         uri = self.lab.node(node).libvirt_uri
         done = subprocess.run(
             ["virsh", "-q", "-c", uri, "domstate", guest], capture_output=True, text=True, timeout=30, check=False
