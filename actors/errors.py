@@ -195,6 +195,13 @@ class NoPlacement(Conflict):
     next_step = "Free memory on one of them, add a node, or name one with --to to see its own reason."
 
 
+class RuleBroken(Conflict):
+    """Guest {guest} may not be on {node}, by the rule {rule}: {reason}"""
+
+    code = "rule-broken"
+    next_step = "Choose a node that keeps the rule, or change what the guest asks for with `novacron guest label`."
+
+
 class Incompatible(Conflict):
     """Node {node} can't run {guest}: {reason}"""
 

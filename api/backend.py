@@ -24,6 +24,7 @@ from actors.migration.messages import (
     JobId,
     Jobs,
     JobView,
+    LabelGuest,
     Links,
     MoveRequest,
     NodeLinkHistory,
@@ -63,6 +64,7 @@ class Backend(Protocol):
     async def create_guest(self, request: CreateGuestAnywhere) -> GuestInfo: ...
     async def guest_action(self, request: GuestAction) -> GuestInfo: ...
     async def fail_over(self, request: FailOverGuest) -> TakenOver: ...
+    async def label_guest(self, request: LabelGuest) -> GuestInfo: ...
     async def submit(self, request: MoveRequest) -> JobView: ...
     async def jobs(self) -> Jobs: ...
     async def job(self, request: JobId) -> JobView: ...
@@ -123,6 +125,10 @@ class SiteBackend:
     async def fail_over(self, request: FailOverGuest) -> TakenOver:
         """Take a guest over whose node is lost, at an operator's word."""
         return await self._call("fail_over", request, TakenOver, FAIL_OVER_S)
+
+    async def label_guest(self, request: LabelGuest) -> GuestInfo:
+        """Change what placement heeds of a guest."""
+        return await self._call("label_guest", request, GuestInfo)
 
     async def submit(self, request: MoveRequest) -> JobView:
         """Ask for a move."""

@@ -11,7 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from actors.config.schema import Name
 
 GUEST_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$"
-GuestName = Annotated[str, Field(pattern=GUEST_PATTERN, description="a libvirt domain's name: no slash, no space")]
 NodeName = Name
 
 
@@ -54,39 +53,12 @@ def views(kind: type[_View], structs: "list[_Struct]") -> list[_View]:
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-class DiskCreate(Request):
-    """One disk of a new guest."""
-
-    target: str = Field(pattern=r"^[a-z]{2,4}[0-9]{0,2}$", examples=["vda"])
-    path: HostPath = Field("", description="empty: a new file in the node's images_dir")
-    format: Literal["raw", "qcow2"] = "raw"
-    size_bytes: Whole = Field(0, ge=0, le=1 << 50)
-    read_only: bool = False
-    moves: bool = Field(False, description="writable, local and so to be copied with the guest")
-
-
-class GuestCreate(Request):
-    """A new guest: libvirt XML when `xml` is set (its name must agree), else built from the other fields."""
-
-    name: GuestName
-    node: NodeName | Literal[""] = Field("", description="where; empty lets placement choose within this site")
-    start: bool = True
-    xml: str = Field("", max_length=262_144)
-    memory_mib: Whole = Field(512, ge=16, le=1 << 24)
-    vcpus: Whole = Field(1, ge=1, le=1024)
-    kernel: HostPath = ""
-    initrd: HostPath = ""
-    cmdline: str = Field("", max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$")
-    disks: list[DiskCreate] = Field([], max_length=32)
-    console: HostPath = Field("", description="file for the serial console; empty: one in the node's run_dir")
-
-
 class NodeView(View):
     """One host."""
 
     node: str
     site: str
-    state: str = Field(description="up, degraded (libvirt away) or down")
+    state: str = Field(description="up, draining (takes no guests), degraded (libvirt away) or down")
     address: str
     cpus: int
     cpu_model: str
@@ -129,66 +101,6 @@ class NodeList(View):
 
     nodes: list[NodeView]
     unreachable: list[UnreachableSite] = []
-
-
-class DiskView(View):
-    """One disk of a guest."""
-
-    target: str
-    path: str
-    format: str
-    size_bytes: int = 0
-    read_only: bool = False
-    moves: bool = False
-
-
-class GuestView(View):
-    """One guest. `state`: running, paused, shut-off, crashed, incoming. `job`: the migration under way, or empty.
-
-    `note`: why it must not run there, or empty.
-    """
-
-    name: str
-    uuid: str
-    node: str
-    site: str
-    state: str
-    memory_mib: int
-    vcpus: int
-    machine: str = ""
-    cpu_model: str = ""
-    disks: list[DiskView] = []
-    job: str = ""
-    note: str = ""
-
-
-class FailOverRequest(Request):
-    """Take a guest over whose node is lost."""
-
-    to: NodeName | Literal[""] = Field("", description="where; empty lets placement choose")
-    reason: str = Field(min_length=1, max_length=1024, description="kept in the audit trail")
-    override: bool = Field(False, description="decree that whoever may still run it runs nothing any more")
-    risk: str = Field(
-        "", max_length=8192, description="what the refusal of an override says, word by word; empty: be told it"
-    )
-    disks_here: bool = Field(
-        False,
-        description="what lies at the paths of its own disks on the target is the guest's, as nothing else says",
-    )
-
-
-class FailedOverView(View):
-    """A guest that was taken over. `detail`: from what it was begun, and what is lost."""
-
-    guest: GuestView
-    detail: str
-
-
-class GuestList(View):
-    """The guests of every node that answers; `silent` names those that do not."""
-
-    guests: list[GuestView]
-    silent: list[str] = []
 
 
 class SampleView(View):

@@ -48,6 +48,7 @@ from actors.hypervisor.messages import (
     NodeFacts,
     PrepareIncoming,
     PrepareOutgoing,
+    SetAttributes,
     StartMove,
     SteerMove,
     StopGuest,
@@ -191,6 +192,15 @@ class NodeAgent(Service):
         """Let a paused guest run on; refused where the control state says that it must not run here."""
         await self._custody.steward.may_resume(request.name)
         return await self._on(request.name, self._guests.resume)
+
+    @exposed()
+    async def set_attributes(self, caller: Caller, request: SetAttributes) -> GuestInfo:  # noqa: ARG002
+        """Give a guest other attributes for placement; refused while a move has it."""
+
+        def change(name: str, ledger: Ledger) -> GuestInfo:
+            return self._guests.set_attributes(name, request.attributes, ledger)
+
+        return await self._on(request.name, change)
 
     @exposed()
     async def delete_guest(self, caller: Caller, request: GuestName) -> GuestInfo:  # noqa: ARG002

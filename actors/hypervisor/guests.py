@@ -11,15 +11,24 @@ import msgspec
 
 from actors.errors import BodyInvalid, Conflict, GuestExists, GuestNotRunning, GuestRunning, GuestUnknown, SetupMissing
 from actors.hypervisor import disks
+from actors.hypervisor.engine.attributes import NAMESPACE, PREFIX, checked, element_text, with_attributes
 from actors.hypervisor.engine.build import Host as BuildHost
 from actors.hypervisor.engine.build import domain_xml, with_paths
-from actors.hypervisor.engine.domain import Domain, parse_domain, user_domain
+from actors.hypervisor.engine.domain import Domain, parse_domain, safe_xml, user_domain
 from actors.hypervisor.engine.fit import portable_cpu
 from actors.hypervisor.engine.ledger import Ledger
 from actors.hypervisor.engine.states import SHUTOFF, guest_state
 from actors.hypervisor.host import Host
 from actors.hypervisor.libvirt_driver import Connection
-from actors.hypervisor.messages import CreateGuest, DiskSpec, GuestInfo, GuestSpec, GuestXml
+from actors.hypervisor.messages import (
+    NO_ATTRIBUTES,
+    Attributes,
+    CreateGuest,
+    DiskSpec,
+    GuestInfo,
+    GuestSpec,
+    GuestXml,
+)
 
 Grant = Callable[[str], None]
 
@@ -100,7 +109,7 @@ class GuestDesk:
         cpu = portable_cpu(found.cpu_model, self._host.platform().machines.cpu_model)
         return GuestInfo(
             **base, memory_mib=found.memory_mib, vcpus=found.vcpus, machine=found.machine, cpu_model=cpu,
-            disks=found.disks, job=job,
+            disks=found.disks, attributes=found.attributes, job=job,
         )  # fmt: skip
 
     def _measured(self, domain: Any, disk: DiskSpec) -> DiskSpec:
@@ -133,6 +142,8 @@ class GuestDesk:
             spec = with_paths(spec, host)
             xml = domain_xml(spec, host)
             domain = parse_domain(xml)
+        if spec.attributes != NO_ATTRIBUTES:
+            xml = with_attributes(safe_xml(xml), checked(spec.attributes))
         self._refuse_taken(domain, ledger)
         try:
             if not spec.xml:
@@ -201,6 +212,19 @@ class GuestDesk:
             return self._info(domain, ledger)
 
         return self._connection.domain(name, start)
+
+    def set_attributes(self, name: str, attributes: Attributes, ledger: Ledger) -> GuestInfo:
+        """Give it these attributes, in its definition and, while it has memory, in what runs. None: remove them."""
+        attributes = checked(attributes)
+        text = element_text(attributes) if attributes != NO_ATTRIBUTES else None
+
+        def change(domain: Any) -> GuestInfo:
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, flags)
+            return self._info(domain, ledger)
+
+        return self._connection.domain(name, change)
 
     def pause(self, name: str, ledger: Ledger) -> GuestInfo:
         """Stop its CPUs; raises GuestNotRunning."""

@@ -57,6 +57,23 @@ class DiskSpec(msgspec.Struct, frozen=True, kw_only=True):
     moves: bool = False
 
 
+class Attributes(msgspec.Struct, frozen=True, kw_only=True):
+    """What placement heeds of a guest; part of its definition, so that it goes where the guest goes.
+
+    `sites`: the only ones it may be in, none: any. `together`: groups whose guests share a node; `apart`: groups of
+    which no two do; `near`: groups that talk a lot and gain by one site; `tenant`: whose it is, '' unknown.
+    """
+
+    tenant: str = ""
+    sites: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+
+
+NO_ATTRIBUTES = Attributes()
+
+
 class GuestInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One guest on one node. `state`: running, paused, shut-off, crashed, incoming. `note`: why it must not run."""
 
@@ -70,6 +87,7 @@ class GuestInfo(msgspec.Struct, frozen=True, kw_only=True):
     machine: str = ""
     cpu_model: str = ""
     disks: list[DiskSpec] = []
+    attributes: Attributes = NO_ATTRIBUTES
     job: str = ""
     note: str = ""
 
@@ -85,6 +103,7 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A guest to define: libvirt XML when `xml` is set (its name must agree), else built from the other fields.
 
     `kernel`, `initrd` and disk paths are files on the node. `console`: file for the serial console ('' = run_dir's).
+    `attributes` take the place of those in `xml`, if any is set.
     """
 
     name: str
@@ -96,6 +115,7 @@ class GuestSpec(msgspec.Struct, frozen=True, kw_only=True):
     cmdline: str = ""
     disks: list[DiskSpec] = []
     console: str = ""
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 class CreateGuest(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +148,13 @@ class TakenOver(msgspec.Struct, frozen=True, kw_only=True):
 
     guest: GuestInfo
     detail: str
+
+
+class SetAttributes(msgspec.Struct, frozen=True, kw_only=True):
+    """Give a guest these attributes instead of those that it has."""
+
+    name: str
+    attributes: Attributes
 
 
 class StopGuest(msgspec.Struct, frozen=True, kw_only=True):

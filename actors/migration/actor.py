@@ -2,6 +2,8 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
 from actors.calls.directory import Directory
 from actors.calls.messages import Caller, Empty
 from actors.calls.protocol import Calls
@@ -28,6 +30,7 @@ from actors.migration.messages import (
     JobKey,
     Jobs,
     JobView,
+    LabelGuest,
     Links,
     MoveRequest,
     NodeLinkHistory,
@@ -47,6 +50,7 @@ from actors.migration.receiver import TARGET_READ_S, Receiver
 from actors.migration.remotes import Remotes, TransportOf
 from actors.migration.sampler import Sampler
 from actors.migration.survey import Survey
+from actors.placement.picture import drained
 from actors.transport.messages import LinkPeriods, LinkState
 
 _MBIT_MIN, _MBIT_MAX = 0.1, 1e6
@@ -66,12 +70,11 @@ class MigrationManager(Service):
         self._remotes = Remotes(calls, config.migration.call_s)
         self._survey = Survey(self._remotes)
         self._receiver = Receiver(self._remotes, config.migration.prepare_s)
-        preflight = Preflight(
-            self._remotes, self._survey, self._receiver, Switches(config.node.name, config.node.state_dir)
-        )
         agreed = states or StateClient(Directory(config.node.name, config.topology), config)
-        owners = Owners(agreed, config.node.name)
-        self._desk = Desk(config, self._remotes, preflight, self._receiver, owners)
+        self._owners = Owners(agreed, config.node.name)
+        switches = Switches(config.node.name, config.node.state_dir)
+        preflight = Preflight(self._remotes, self._survey, self._receiver, self._owners, switches)
+        self._desk = Desk(config, self._remotes, preflight, self._receiver, self._owners)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._failovers = Failovers(self._remotes, self._survey, preflight, self._desk, agreed)
         self._sampler = Sampler(self._remotes, self._survey)
@@ -215,7 +218,12 @@ class MigrationManager(Service):
     @exposed(to_peers=True)
     async def sites(self, caller: Caller, request: Scope) -> Sites:
         """Every site with its nodes; those that don't answer with the reason."""
-        return await self._survey.sites(everywhere=request.everywhere and caller.same_site, live=False)
+        everywhere = request.everywhere and caller.same_site
+        found, draining = await asyncio.gather(
+            self._survey.sites(everywhere=everywhere, live=False), self._owners.draining()
+        )
+        shown = [replace(site, nodes=drained(site.nodes, draining)) for site in found.sites]
+        return Sites(sites=shown)
 
     @exposed(to_peers=True)
     async def guests(self, caller: Caller, request: Scope) -> Guests:
@@ -241,6 +249,11 @@ class MigrationManager(Service):
     async def fail_over(self, caller: Caller, request: FailOverGuest) -> TakenOver:
         """Take a guest over from a lost node."""
         return await self._failovers.fail_over(request, from_here=caller.same_site)
+
+    @exposed(to_peers=True)
+    async def label_guest(self, caller: Caller, request: LabelGuest) -> GuestInfo:
+        """Change what placement heeds of a guest."""
+        return await self._keeper.label(request, from_here=caller.same_site)
 
     @exposed(to_peers=True)
     async def store(self, caller: Caller, request: StoreQuery) -> StoreState:

@@ -113,7 +113,7 @@ class Failovers:
         domain = parse_domain(record.definition)
         wanted = GuestInfo(
             name=record.name, uuid=domain.uuid, node="", site="", state="shut-off", memory_mib=domain.memory_mib,
-            vcpus=domain.vcpus,
+            vcpus=domain.vcpus, attributes=domain.attributes,
         )  # fmt: skip
         exclude = [record.node] if record.node else []
         return (await self._preflight.choose(wanted, exclude=exclude, everywhere=True)).node

@@ -1,10 +1,14 @@
 """Creating guests and acting on them, wherever they are."""
 
+from msgspec.structs import asdict, replace
+
 from actors.encoding.messages import StoreChange, StoreState
 from actors.errors import BadRequest, GuestExists, GuestUnknown, NodeUnknown, Unreachable
-from actors.hypervisor.messages import CreateGuest, GuestInfo
+from actors.hypervisor.engine.attributes import checked
+from actors.hypervisor.engine.domain import parse_domain
+from actors.hypervisor.messages import NO_ATTRIBUTES, CreateGuest, GuestInfo, GuestSpec
 from actors.migration.desk import Desk
-from actors.migration.messages import CreateGuestAnywhere, GuestAction, StoreQuery
+from actors.migration.messages import CreateGuestAnywhere, GuestAction, LabelGuest, StoreQuery
 from actors.migration.preflight import Preflight
 from actors.migration.remotes import Remotes
 from actors.migration.survey import Survey
@@ -31,6 +35,7 @@ class Keeper:
             GuestExists: some node has one of this name.
             Unreachable: some site does not answer, so the name can't be proven free.
             NoPlacement, NodeUnknown: no node for it.
+            RuleBroken: its attributes keep it from the node.
         """
         name = request.spec.name
         topology = self._remotes.calls.topology
@@ -38,14 +43,38 @@ class Keeper:
             raise NodeUnknown(node=request.node)
         async with self._desk.claim(name):
             await self._name_is_free(name, everywhere=from_here)
-            site = topology.site_of(request.node) if request.node else None
+            wanted = _wanted(request.spec)
+            if request.node:
+                await self._preflight.keep_rules(wanted, request.node)
+            else:
+                everywhere = bool(wanted.attributes.sites or wanted.attributes.together) and from_here
+                chosen = await self._preflight.choose(wanted, exclude=[], everywhere=everywhere)
+                request = replace(request, node=chosen.node)
+            site = topology.site_of(request.node)
             if site is not None and site.name != self._remotes.calls.site:
                 if not from_here:
                     raise NodeUnknown(node=request.node)
                 return await self._remotes.manager(site.name, "create_guest", request, GuestInfo, CREATE_S)
-            node = request.node or await self._choose(request)
             create = CreateGuest(spec=request.spec, start=request.start)
-            return await self._remotes.agent(node).create(create, CREATE_S)
+            return await self._remotes.agent(request.node).create(create, CREATE_S)
+
+    async def label(self, request: LabelGuest, *, from_here: bool) -> GuestInfo:
+        """Change what placement heeds of a guest.
+
+        Raises:
+            GuestBusy: a move has it.
+            RuleBroken: it is where it could not be then.
+            GuestUnknown: nobody has it.
+        """
+        async with self._desk.claim(request.name):
+            self._desk.refuse_busy(request.name)
+            info = await self._survey.locate(request.name, everywhere=from_here)
+            if info.site != self._remotes.calls.site:
+                return await self._remotes.manager(info.site, "label_guest", request, GuestInfo)
+            changed = {kind: value for kind, value in asdict(request).items() if kind != "name" and value is not None}
+            attributes = checked(replace(info.attributes, **changed))
+            await self._preflight.keep_rules(replace(info, attributes=attributes), info.node)
+            return await self._remotes.agent(info.node).set_attributes(info.name, attributes)
 
     async def act(self, request: GuestAction, *, from_here: bool) -> GuestInfo:
         """Do `request.action` to a guest.
@@ -89,14 +118,18 @@ class Keeper:
             raise Unreachable(what=f"every node to make sure that the name {name} is free: {error}") from error
         raise GuestExists(guest=name, node=there.node)
 
-    async def _choose(self, request: CreateGuestAnywhere) -> str:
-        wanted = GuestInfo(
-            name=request.spec.name,
-            uuid="",
-            node="",
-            site="",
-            state="shut-off",
-            memory_mib=request.spec.memory_mib,
-            vcpus=request.spec.vcpus,
-        )
-        return (await self._preflight.choose(wanted, exclude=[], everywhere=False)).node
+
+def _wanted(spec: GuestSpec) -> GuestInfo:
+    """The guest as placement is asked about it, before there is one."""
+    found = parse_domain(spec.xml) if spec.xml else None
+    own = checked(spec.attributes)
+    return GuestInfo(
+        name=spec.name,
+        uuid="",
+        node="",
+        site="",
+        state="shut-off",
+        memory_mib=found.memory_mib if found else spec.memory_mib,
+        vcpus=found.vcpus if found else spec.vcpus,
+        attributes=found.attributes if found and own == NO_ATTRIBUTES else own,
+    )

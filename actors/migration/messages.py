@@ -14,6 +14,7 @@ class MoveRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `if_stalled`: whether a move that gets nowhere waits, for the guest to calm down or the operator to allow more, or
     is cancelled. `max_mbit`: what its memory and disks take of the link at most, Mbit/s; 0: no cap of its own.
+    `parted`: affinity groups that it may leave, since their other guests follow.
     `key` makes the request idempotent: the same key within a day answers with the same job.
     """
 
@@ -22,6 +23,7 @@ class MoveRequest(msgspec.Struct, frozen=True, kw_only=True):
     pause_ms: int = 0
     if_stalled: IfStalled = "wait"
     max_mbit: float = 0.0
+    parted: tuple[str, ...] = ()
     key: str = ""
 
 
@@ -153,7 +155,8 @@ class GuestQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CreateGuestAnywhere(msgspec.Struct, frozen=True, kw_only=True):
-    """Create a guest on `node` ('' lets placement choose within this site)."""
+    """Create a guest on `node`; '' lets placement choose, within this site or, where its attributes name sites or
+    guests to be together with, in all."""
 
     spec: GuestSpec
     node: str = ""
@@ -182,6 +185,17 @@ class FailOverGuest(msgspec.Struct, frozen=True, kw_only=True):
     override: bool = False
     risk: str = ""
     disks_here: bool = False
+
+
+class LabelGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """Change what placement heeds of a guest (`Attributes`); what is None stays as it is."""
+
+    name: str
+    tenant: str | None = None
+    sites: tuple[str, ...] | None = None
+    together: tuple[str, ...] | None = None
+    apart: tuple[str, ...] | None = None
+    near: tuple[str, ...] | None = None
 
 
 class CheckTarget(msgspec.Struct, frozen=True, kw_only=True):

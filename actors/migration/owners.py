@@ -10,14 +10,16 @@ import structlog
 from actors.control.commands import AdvanceMove, AnyCommand, BeginMove, CommitMove, EndMove
 from actors.control.decision import Refusal
 from actors.control.messages import Outcome
-from actors.control.model import Guest
-from actors.errors import StateRefused
+from actors.control.model import Guest, Node
+from actors.errors import StateRefused, Unreachable
 from actors.hypervisor.engine.tenure import governed
 from actors.migration.states import Job, Ruling, State
 
 log = structlog.get_logger()
 # One step of a move waits for each, so that a majority that is lost shows soon; a step is tried again.
 ASK_S = 6.0
+# Lists of nodes wait for it.
+DRAINING_S = 2.0
 # The control state has forgotten the move, or never had it: there is nothing to say.
 _NO_MOVE = frozenset({Refusal.UNKNOWN})
 
@@ -33,6 +35,10 @@ class States(Protocol):
         """A guest's record."""
         ...
 
+    async def nodes(self, *, deadline_s: float = ...) -> list[Node]:
+        """Every node's record."""
+        ...
+
 
 class Owners:
     """The moves that one manager leads.
@@ -45,6 +51,14 @@ class Owners:
     def __init__(self, states: States, node: str) -> None:
         self._states = states
         self._by = f"node:{node}"
+
+    async def draining(self) -> frozenset[str]:
+        """The nodes that are to take no guests; none while nobody can say, since the control state itself refuses them
+        then."""
+        try:
+            return frozenset(node.name for node in await self._states.nodes(deadline_s=DRAINING_S) if node.draining)
+        except Unreachable:
+            return frozenset()
 
     async def begin(self, job: Job) -> None:
         """Reserve the guest for the move; from here on its source's agent leaves it to the move.

@@ -1,20 +1,23 @@
 """Everything that can speak against a move, asked before anything is changed."""
 
+import asyncio
 import time
 
 import msgspec
 
-from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, SameNode
+from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, RuleBroken, SameNode, Unreachable
 from actors.flags.file import Switches
 from actors.hypervisor.messages import GuestInfo, MovePath
 from actors.migration.decisions import UNKNOWN_S, horizon_s, streams_of
 from actors.migration.messages import CheckTarget, MoveRequest
+from actors.migration.owners import Owners
 from actors.migration.paths import Choice, choose, offered
 from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan
 from actors.migration.survey import Survey
 from actors.placement.messages import Place, Placed
+from actors.placement.picture import drained, neighbours, objection
 from actors.transport.messages import LinkState
 
 RTT_AGE_S = 60.0
@@ -30,10 +33,14 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preflight:
-    """Asks the agents, the transport, the predictor and placement; `switches` tell which components are on."""
+    """Asks the agents, the transport, the predictor and placement; `switches` tell which components are on, `owners`
+    which nodes are drained."""
 
-    def __init__(self, remotes: Remotes, survey: Survey, receiver: Receiver, switches: Switches) -> None:
+    def __init__(
+        self, remotes: Remotes, survey: Survey, receiver: Receiver, owners: Owners, switches: Switches
+    ) -> None:
         self._switches = switches
+        self._owners = owners
         self._remotes = remotes
         self._survey = survey
         self._receiver = receiver
@@ -42,7 +49,7 @@ class Preflight:
         """The move of the guest `info`, with its target chosen.
 
         Raises:
-            GuestBusy, GuestNotRunning, NodeUnknown, SameNode, NoPlacement, LinkDown, NoRoom, GuestExists,
+            GuestBusy, GuestNotRunning, NodeUnknown, SameNode, NoPlacement, RuleBroken, LinkDown, NoRoom, GuestExists,
             Incompatible: as they say; nothing was changed.
         """
         if info.job:
@@ -58,6 +65,8 @@ class Preflight:
             raise NodeUnknown(node=target)
         if target == info.node:
             raise SameNode(guest=info.name, node=target)
+        if request.to:
+            await self.keep_rules(info, target, parted=request.parted)
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
         link = await self._remotes.transport(info.node).connect(target)
         welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
@@ -74,23 +83,43 @@ class Preflight:
         Raises:
             NoPlacement: no node may take it.
         """
-        sites = (await self._survey.sites(everywhere=everywhere)).sites
-        guests = (await self._survey.guests(everywhere=everywhere)).guests
-        in_use: dict[str, int] = {}
-        for guest in guests:
-            if guest.state in {"running", "paused", "incoming"}:
-                in_use[guest.node] = in_use.get(guest.node, 0) + guest.vcpus
+        sites, guests, draining = await asyncio.gather(
+            self._survey.sites(everywhere=everywhere),
+            self._survey.guests(everywhere=everywhere),
+            self._owners.draining(),
+        )
         request = Place(
             guest=info.name,
             memory_mib=info.memory_mib,
             vcpus=info.vcpus,
             machine=info.machine,
-            nodes=[facts for each in sites for facts in each.nodes],
-            vcpus_in_use=in_use,
+            nodes=drained((facts for each in sites.sites for facts in each.nodes), draining),
+            guests=neighbours(guests.guests),
             exclude=exclude,
             site=site,
+            attributes=info.attributes,
         )
         return await self._remotes.place(request)
+
+    async def keep_rules(self, info: GuestInfo, node: str, *, parted: tuple[str, ...] = ()) -> None:
+        """See that a node which nobody chose by the rules keeps those of the guest's attributes, and takes guests.
+
+        Raises:
+            RuleBroken: it doesn't.
+            Unreachable: guests that it must be together with may be where nobody answers.
+        """
+        site_of = {member.name: site.name for site in self._remotes.calls.topology.sites for member in site.nodes}
+        draining = await self._owners.draining()
+        wanted, others = info.attributes, []
+        if wanted.together or wanted.apart:
+            found = await self._survey.guests(everywhere=True)
+            others = neighbours(found.guests)
+            missing = set(wanted.together).difference(parted, *(one.groups for one in others if one.name != info.name))
+            if found.silent and missing:
+                raise Unreachable(what=f"{', '.join(found.silent)}, which may have guests of {', '.join(missing)}")
+        if against := objection(info, node, site_of, others, draining=draining - {info.node}, parted=parted):
+            rule, reason = against
+            raise RuleBroken(guest=info.name, node=node, rule=rule, reason=reason)
 
     async def _offered(self, link: LinkState, source: str, *, codec: bool) -> tuple[MovePath, ...]:
         """The paths that the source's QEMU knows; only asked for where it matters."""

@@ -11,6 +11,7 @@ from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder, Store
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
+    Attributes,
     CheckIncoming,
     CreateGuest,
     FinishMove,
@@ -24,6 +25,7 @@ from actors.hypervisor.messages import (
     NodeFacts,
     PrepareIncoming,
     PrepareOutgoing,
+    SetAttributes,
     StartMove,
     SteerMove,
     StopGuest,
@@ -88,6 +90,10 @@ class Agent:
     async def take_over(self, request: TakeOver, deadline_s: float) -> TakenOver:
         """Own a guest of a lost node, and boot it."""
         return await self._calls.call(self._to, "take_over", request, TakenOver, deadline_s)
+
+    async def set_attributes(self, name: str, attributes: Attributes) -> GuestInfo:
+        """Give a guest other attributes for placement."""
+        return await self._call("set_attributes", SetAttributes(name=name, attributes=attributes), GuestInfo)
 
     async def check_incoming(self, guest: GuestXml) -> None:
         """Raises the reason when the guest may not come here."""

@@ -5,13 +5,14 @@ from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.errors import NoPlacement
 from actors.placement.messages import Place, Placed
+from actors.placement.picture import nodes_of
 from models.placement import load_policy
-from models.placement.cluster import Cluster, Node, Request
+from models.placement.cluster import Cluster, Request
 from models.placement.policy import Refusal
 
 
 class PlacementPolicy(Service):
-    """Chooses the node a guest runs on (ITP): best fit under hard rules."""
+    """Chooses the node a guest runs on (ITP): the tenant's site, then best fit, under hard rules."""
 
     def __init__(self, config: Config) -> None:
         self._limits = config.placement
@@ -24,20 +25,10 @@ class PlacementPolicy(Service):
         Raises:
             NoPlacement: none may take the guest; the reasons name each node's.
         """
-        nodes = [
-            Node(
-                name=facts.node,
-                site=facts.site,
-                state=facts.state,
-                cpus=facts.cpus,
-                free_mib=facts.free_mib,
-                vcpus_in_use=request.vcpus_in_use.get(facts.node, 0),
-                machines=frozenset(facts.machine_types),
-            )
-            for facts in request.nodes
-        ]
         limits = self._limits
+        nodes = nodes_of(request.nodes, request.guests)
         cluster = Cluster(nodes, headroom_mib=limits.headroom_mib, max_vcpus_per_cpu=limits.max_vcpus_per_cpu)
+        wanted = request.attributes
         answer = self._policy.place(
             cluster,
             Request(
@@ -47,6 +38,10 @@ class PlacementPolicy(Service):
                 machine=request.machine,
                 site=request.site,
                 exclude=frozenset(request.exclude),
+                tenant=wanted.tenant,
+                sites=frozenset(wanted.sites),
+                together=frozenset(wanted.together),
+                apart=frozenset(wanted.apart),
             ),
         )
         if isinstance(answer, Refusal):

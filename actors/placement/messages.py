@@ -2,23 +2,31 @@
 
 import msgspec
 
-from actors.hypervisor.messages import NodeFacts
+from actors.hypervisor.messages import NO_ATTRIBUTES, Attributes, NodeFacts
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """A guest that is somewhere. `vcpus`: those that it takes there, 0 while it has no memory."""
+
+    name: str
+    node: str
+    vcpus: int = 0
+    tenant: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Choose a node for a guest among `nodes`; `exclude` are names that must not be chosen (its present node).
-
-    `vcpus_in_use`: virtual CPUs of the running guests of each node.
-    """
+    """Choose a node for a guest among `nodes`; `exclude` are names that must not be chosen (its present node)."""
 
     guest: str
     memory_mib: int
     vcpus: int
     machine: str
     nodes: list[NodeFacts]
-    vcpus_in_use: dict[str, int] = {}
+    guests: list[Neighbour] = []
     exclude: list[str] = []
     site: str = ""
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):

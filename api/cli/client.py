@@ -15,7 +15,16 @@ from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.flags.messages import ShownFlag, ShownFlags
 from actors.hypervisor.messages import GuestInfo, Guests, TakenOver
-from actors.migration.messages import CreateGuestAnywhere, JobEvent, Jobs, JobView, Links, MoveRequest, Sites
+from actors.migration.messages import (
+    CreateGuestAnywhere,
+    JobEvent,
+    Jobs,
+    JobView,
+    LabelGuest,
+    Links,
+    MoveRequest,
+    Sites,
+)
 from actors.prediction.messages import Accuracies
 from actors.sync.messages import Fact, FactList, ReplicaState
 from actors.sync.records import LinkFacts
@@ -116,6 +125,11 @@ class Client:
         body = {"to": to, "reason": reason, "override": override, "risk": risk, "disks_here": disks_here}
         path = f"/v1/guests/{_part(name)}/failover"
         return self._ask("POST", path, TakenOver, json=body, timeout=_timeout(CREATE_S))
+
+    def label(self, request: LabelGuest) -> GuestInfo:
+        """Change what placement heeds of a guest."""
+        body = {kind: value for kind, value in msgspec.to_builtins(request).items() if kind != "name"}
+        return self._ask("PATCH", f"/v1/guests/{_part(request.name)}/attributes", GuestInfo, json=body)
 
     def delete_guest(self, name: str) -> None:
         """Remove a stopped guest."""

@@ -1,17 +1,19 @@
-"""``novacron guest``: create, list, show, start, stop, pause, resume, fail over, delete."""
+"""``novacron guest``: create, list, show, label, start, stop, pause, resume, fail over, delete."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli import attributes
 from api.cli.context import GuestName, Json, client
 from api.cli.output import as_json, fields, note, say, size, table
 
 if TYPE_CHECKING:
     from actors.hypervisor.messages import GuestInfo
 
-app = typer.Typer(no_args_is_help=True, help="Guests: create, look at, start, stop, delete.")
+app = typer.Typer(no_args_is_help=True, help="Guests: create, look at, label, start, stop, delete.")
+app.command("label")(attributes.label)
 
 _LAB, _OWN = "A guest that checks itself (on a lab's nodes)", "A guest of your own"
 
@@ -47,12 +49,19 @@ def create(
         typer.Option(help="TARGET=PATH[,raw|qcow2][,SIZE_MIB][,ro][,moves]; may be repeated.", rich_help_panel=_OWN),
     ] = None,
     node: Annotated[str, typer.Option(help="Where; placement chooses if it is not said.")] = "",
+    tenant: Annotated[str, attributes.TENANT] = "",
+    sites: Annotated[str, attributes.SITES] = "",
+    together: Annotated[str, attributes.TOGETHER] = "",
+    apart: Annotated[str, attributes.APART] = "",
+    near: Annotated[str, attributes.NEAR] = "",
     start: Annotated[bool, typer.Option(help="Start it at once.")] = True,
     json: Json = False,
 ) -> None:
     """Define a guest and start it."""
+    from msgspec.structs import replace
+
     from actors.errors import BadRequest
-    from actors.hypervisor.messages import GuestSpec
+    from actors.hypervisor.messages import Attributes, GuestSpec
     from actors.migration.messages import CreateGuestAnywhere
     from api.cli.guest_spec import lab_spec, parse_disk
 
@@ -68,6 +77,9 @@ def create(
         spec = GuestSpec(
             name=name, memory_mib=memory, vcpus=vcpus, kernel=kernel, initrd=initrd, cmdline=cmdline, disks=disks
         )  # fmt: skip
+    lists = {"sites": sites, "together": together, "apart": apart, "near": near}
+    wanted = Attributes(tenant=tenant, **{kind: attributes.words(text) for kind, text in lists.items()})
+    spec = replace(spec, attributes=wanted)
     with client(context) as api:
         made = api.create_guest(CreateGuestAnywhere(spec=spec, node=node, start=start))
     _tell(made, f"{made.name} is {made.state} on {made.node}.", json)
@@ -107,6 +119,7 @@ def show(context: typer.Context, name: GuestName, json: Json = False) -> None:
             ("name", guest.name), ("state", guest.state), ("node", f"{guest.node} ({guest.site})"),
             ("memory", f"{guest.memory_mib} MiB"), ("vcpus", str(guest.vcpus)), ("cpu", guest.cpu_model),
             ("machine", guest.machine), ("uuid", guest.uuid), *(("disk", disk) for disk in disks),
+            *attributes.rows(guest.attributes),
             ("migration", guest.job), ("must not run", guest.note),
         ]
     )  # fmt: skip

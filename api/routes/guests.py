@@ -21,13 +21,14 @@ from actors.errors import (
     NoPlacement,
     NoRoom,
     NoTakeover,
+    RuleBroken,
     SameNode,
     StateRefused,
 )
 from actors.hypervisor.messages import GuestSpec
-from actors.migration.messages import CreateGuestAnywhere, FailOverGuest, GuestAction, GuestQuery
+from actors.migration.messages import CreateGuestAnywhere, FailOverGuest, GuestAction, GuestQuery, LabelGuest
 from api.backend import OPERATOR
-from api.models import FailedOverView, FailOverRequest, GuestCreate, GuestList, GuestView
+from api.guest_models import AttributesChange, FailedOverView, FailOverRequest, GuestCreate, GuestList, GuestView
 from api.problems import documented
 from api.routes import TOKEN, BackendDep, GuestPath
 
@@ -55,7 +56,9 @@ async def list_guests(backend: BackendDep) -> GuestList:
 @router.post(
     "",
     status_code=201,
-    responses=documented(GuestExists, NodeUnknown, NoPlacement, NoRoom, Incompatible, HypervisorDown, HypervisorFailed),
+    responses=documented(
+        GuestExists, NodeUnknown, NoPlacement, RuleBroken, NoRoom, Incompatible, HypervisorDown, HypervisorFailed
+    ),
 )
 async def create_guest(backend: BackendDep, body: GuestCreate, response: Response) -> GuestView:
     """Define a guest and, unless `start` is false, start it."""
@@ -70,6 +73,13 @@ async def create_guest(backend: BackendDep, body: GuestCreate, response: Respons
 async def show_guest(backend: BackendDep, name: GuestPath) -> GuestView:
     """One guest, wherever it is."""
     return GuestView.of(await backend.guest(GuestQuery(name=name)))
+
+
+@router.patch("/{name}/attributes", responses=documented(*_ON_ONE, RuleBroken))
+async def label_guest(backend: BackendDep, name: GuestPath, body: AttributesChange) -> GuestView:
+    """Change what placement heeds of a guest; refused where it could not be then."""
+    changed = body.model_dump(exclude_none=True)
+    return GuestView.of(await backend.label_guest(msgspec.convert({"name": name, **changed}, LabelGuest)))
 
 
 @router.delete("/{name}", status_code=204, responses=documented(*_ON_ONE, GuestRunning))

@@ -20,6 +20,7 @@ from actors.errors import (
     NoPlacement,
     NoRoom,
     PastNoReturn,
+    RuleBroken,
     SameNode,
     TooLate,
 )
@@ -53,7 +54,7 @@ OfGuest = Annotated[str, Query(pattern=rf"{GUEST_PATTERN}|^$", description="of t
     status_code=202,
     responses=documented(
         GuestUnknown, NodeUnknown, SameNode, Conflict, GuestBusy, GuestExists, GuestNotRunning, NoRoom, NoPlacement,
-        Incompatible, LinkDown, HypervisorDown,
+        RuleBroken, Incompatible, LinkDown, HypervisorDown,
     ),
 )  # fmt: skip
 async def create_migration(

@@ -3,7 +3,7 @@
 from actors.control import engine
 from actors.control.commands import AcquireLease, AnyCommand, JoinNode, Upgrade, seal
 from actors.control.messages import Outcome
-from actors.control.model import VERSION, ControlState, Guest, Job, Lease, Terms
+from actors.control.model import VERSION, ControlState, Guest, Job, Lease, Node, Terms
 from actors.control.ownership import Standing, standing
 from actors.errors import GuestUnknown, JobUnknown, NoMajority, StateRefused
 
@@ -59,6 +59,10 @@ class Agreed:
     async def guests(self, *, deadline_s: float = 15.0) -> list[Guest]:
         self._answers("guests", deadline_s)
         return sorted(self.state.guests.values(), key=lambda each: each.name)
+
+    async def nodes(self, *, deadline_s: float = 15.0) -> list[Node]:
+        self._answers("nodes", deadline_s)
+        return sorted(self.state.nodes.values(), key=lambda each: each.name)
 
     async def job(self, name: str, *, deadline_s: float = 15.0) -> Job:
         self._answers("job", deadline_s)

@@ -6,8 +6,9 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from actors.errors import BodyInvalid
+from actors.hypervisor.engine.attributes import attributes_of
 from actors.hypervisor.engine.names import file_path, guest_name
-from actors.hypervisor.messages import DiskSpec
+from actors.hypervisor.messages import Attributes, DiskSpec
 
 XML_BYTES_MAX = 1 << 20
 _DEPTH_MAX = 32
@@ -35,6 +36,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     emulator: str
     boot_files: list[str]
     disks: list[DiskSpec]
+    attributes: Attributes
 
 
 class Machines(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,7 @@ def parse_domain(text: str) -> Domain:
         emulator=root.findtext("devices/emulator", "").strip(),
         boot_files=[file_path(file.strip()) for tag in ("kernel", "initrd") if (file := root.findtext(f"os/{tag}"))],
         disks=[disk for element in root.iterfind("devices/disk") if (disk := _disk(element)) is not None],
+        attributes=attributes_of(root),
     )
 
 

@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import asdict
 
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
@@ -40,6 +41,7 @@ from actors.migration.messages import (
     JobId,
     Jobs,
     JobView,
+    LabelGuest,
     Links,
     LinkView,
     MoveRequest,
@@ -255,6 +257,14 @@ class FakeBackend:
             raise StateRefused(refusal="risk-changed", detail=RISK)
         self.guest_list[was.name] = guest(was.name, to, "paris")
         return TakenOver(guest=self.guest_list[was.name], detail="web1 boots from its disks.")
+
+    async def label_guest(self, request: LabelGuest) -> GuestInfo:
+        self._seen(request)
+        was = self._guest(request.name)
+        changed = {kind: value for kind, value in asdict(request).items() if kind != "name" and value is not None}
+        attributes = msgspec.structs.replace(was.attributes, **changed)
+        self.guest_list[was.name] = msgspec.structs.replace(was, attributes=attributes)
+        return self.guest_list[was.name]
 
     async def submit(self, request: MoveRequest) -> JobView:
         self._seen(request)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from actors.control.commands import Override
 from actors.errors import ActorDown, LinkDown, NoRoom
-from actors.hypervisor.messages import DiskSpec
+from actors.hypervisor.messages import Attributes, DiskSpec
 from actors.migration.messages import CreateGuestAnywhere, FailOverGuest, MoveRequest, SiteView, SteerNodeLink
 from api.cli import migrate as migrate_module
 from api.cli.main import app as commands
@@ -232,6 +232,17 @@ def test_nodes_that_do_not_answer_are_named(cli: Cli, backend: FakeBackend) -> N
     result = cli("guest", "list")
     assert "web1" in result.stdout
     assert "do not answer, and may have more: paris1" in result.stderr
+
+
+def test_labels_are_said_at_creation_and_later(cli: Cli, backend: FakeBackend) -> None:
+    cli.ok("guest", "create", "db1", "--kernel", "/k", "--tenant", "acme", "--sites", "madrid, paris", "--apart", "db")
+    assert backend.requests[-1].spec.attributes == Attributes(tenant="acme", sites=("madrid", "paris"), apart=("db",))
+    told = cli.ok("guest", "label", "web1", "--together", "pair", "--near", "shop,app")
+    assert "together  pair" in told
+    cli.ok("guest", "label", "web1", "--near", "")
+    assert cli.ok("guest", "show", "web1").count("pair") == 1
+    assert backend.guest_list["web1"].attributes == Attributes(together=("pair",))
+    assert "body.sites" in cli.refused(2, "guest", "label", "web1", "--sites", "no site")
 
 
 def test_create_says_what_it_was_told(cli: Cli, backend: FakeBackend, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from actors.sync import messages as sync
 from actors.sync.records import LinkFact
 from actors.transport import messages as transport
 from actors.transport import modes
-from api import control_models, fact_models, flag_models, models, move_models
+from api import control_models, fact_models, flag_models, guest_models, models, move_models
 from api.app import create_app
 from api.openapi import PATH, document
 from api.problems import MEDIA_TYPE
@@ -76,10 +76,11 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.ComponentView, status.ComponentStatus),
         (models.Readiness, status.BootStatus),
         (models.NodeView, hypervisor.NodeFacts),
-        (models.DiskView, hypervisor.DiskSpec),
-        (models.GuestView, hypervisor.GuestInfo),
-        (models.GuestList, hypervisor.Guests),
-        (models.FailedOverView, hypervisor.TakenOver),
+        (guest_models.DiskView, hypervisor.DiskSpec),
+        (guest_models.AttributesView, hypervisor.Attributes),
+        (guest_models.GuestView, hypervisor.GuestInfo),
+        (guest_models.GuestList, hypervisor.Guests),
+        (guest_models.FailedOverView, hypervisor.TakenOver),
         (move_models.LayerView, LayerCount),
         (models.StoreImageView, StoreImage),
         (models.StoreView, StoreState),
@@ -129,6 +130,6 @@ def _kind(kind: object) -> object:
 
 
 def test_a_new_guest_has_every_field_of_its_spec() -> None:
-    asked = set(models.GuestCreate.model_fields) - {"node", "start"}
+    asked = set(guest_models.GuestCreate.model_fields) - {"node", "start"}
     assert asked == set(hypervisor.GuestSpec.__struct_fields__)
-    assert set(models.DiskCreate.model_fields) == set(hypervisor.DiskSpec.__struct_fields__)
+    assert set(guest_models.DiskCreate.model_fields) == set(hypervisor.DiskSpec.__struct_fields__)

@@ -39,6 +39,7 @@ from actors.hypervisor.messages import (
     NodeFacts,
     PrepareIncoming,
     PrepareOutgoing,
+    SetAttributes,
     StartMove,
     SteerMove,
     StopGuest,
@@ -202,12 +203,18 @@ class FakeAgent(Service):
 
     @exposed()
     async def create_guest(self, caller: Caller, request: CreateGuest) -> GuestInfo:
-        self.put(request.spec.name, "running" if request.start else "shut-off")
+        self.put(request.spec.name, "running" if request.start else "shut-off", attributes=request.spec.attributes)
         return self.guests_here[request.spec.name]
 
     @exposed()
     async def pause_guest(self, caller: Caller, request: GuestName) -> GuestInfo:
         self.put(request.name, "paused")
+        return self.guests_here[request.name]
+
+    @exposed()
+    async def set_attributes(self, caller: Caller, request: SetAttributes) -> GuestInfo:
+        was = self.guests_here[request.name]
+        self.guests_here[request.name] = msgspec.structs.replace(was, attributes=request.attributes)
         return self.guests_here[request.name]
 
     @exposed()

@@ -6,9 +6,9 @@ import pytest
 from actors.calls.messages import Caller, Reply
 from actors.config.schema import Config
 from actors.errors import NoPlacement, error_from
-from actors.hypervisor.messages import NodeFacts
+from actors.hypervisor.messages import Attributes, NodeFacts
 from actors.placement.actor import PlacementPolicy
-from actors.placement.messages import Place, Placed
+from actors.placement.messages import Neighbour, Place, Placed
 
 CONFIG = Config.model_validate(
     {
@@ -53,7 +53,8 @@ async def test_chooses_and_explains():
 
 
 async def test_running_guests_count_against_overcommit():
-    request = Place(guest="web", memory_mib=1, vcpus=1, machine="", nodes=[facts("a1", 4000)], vcpus_in_use={"a1": 4})
+    others = [Neighbour(name="db", node="a1", vcpus=4)]
+    request = Place(guest="web", memory_mib=1, vcpus=1, machine="", nodes=[facts("a1", 4000)], guests=others)
     with pytest.raises(NoPlacement, match="a1: 4 of at most 4"):
         await place(request)
 
@@ -61,3 +62,22 @@ async def test_running_guests_count_against_overcommit():
 async def test_no_node_at_all():
     with pytest.raises(NoPlacement, match="there is no node"):
         await place(Place(guest="web", memory_mib=1, vcpus=1, machine="", nodes=[]))
+
+
+async def test_attributes_decide():
+    nodes = [facts("a1", 4000), facts("b1", 8000, "right"), facts("b2", 9000, "right")]
+    others = [Neighbour(name="db", node="b1", tenant="acme", groups=("db",))]
+
+    async def chosen(**wanted):
+        attributes = Attributes(**wanted)
+        request = Place(
+            guest="web", memory_mib=64, vcpus=1, machine="", nodes=nodes, guests=others, attributes=attributes
+        )
+        return (await place(request)).node
+
+    assert await chosen() == "a1"
+    assert await chosen(tenant="acme") == "b1"
+    assert await chosen(together=("db",)) == "b1"
+    assert await chosen(sites=("right",), apart=("db",)) == "b2"
+    with pytest.raises(NoPlacement, match="allowed are far"):
+        await chosen(sites=("far",))
