@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bandwidth.seeing import cut
+
 Array = NDArray[np.float64]
 
 COVARIATES = (
@@ -49,7 +51,6 @@ _ALIASES = {
     "mem_util": "memory",
 }
 STEP_MIN_S, STEP_MAX_S = 0.5, 60.0
-_STEP_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -93,32 +94,11 @@ def cells(
             extras[known] = np.full(len(values), extra[0]) if extra.size == 1 else extra
     if any(len(column) != len(times) for column in (values, *extras.values())):
         raise ValueError("t_s, bw_mbps and every covariate must have the same number of values")
-    good = np.isfinite(times) & np.isfinite(values) & (values >= 0) & (values < 1e12)
-    times, values, extras = times[good], values[good], {name: column[good] for name, column in extras.items()}
-    if len(times) > 1 and np.any(np.diff(times) < 0):
-        order = np.argsort(times, kind="stable")
-        times, values, extras = times[order], values[order], {name: c[order] for name, c in extras.items()}
-    spacing = np.diff(times[: _STEP_ROWS + 1])
-    spacing = np.sort(spacing[spacing > 0])
-    step = min(max(float(spacing[len(spacing) // 2]), STEP_MIN_S), STEP_MAX_S) if len(spacing) else 1.0
-    if len(times) < 2:
-        return step, times, values, extras
-    cell = np.rint((times - times[0]) / step)
-    new = cell[1:] != cell[:-1]
-    if new.all():
-        return step, times, values, extras
-    first = np.concatenate(([0], np.flatnonzero(new) + 1))
-    last = np.append(first[1:], len(cell)) - 1
-    counts = np.diff(np.append(first, len(cell)))
-    means = np.add.reduceat(values, first) / counts
-    return step, times[last], means, {name: _mean_known(column, first) for name, column in extras.items()}
-
-
-def _mean_known(column: Array, first: NDArray[np.int64]) -> Array:
-    known = np.isfinite(column)
-    total, count = np.add.reduceat(np.where(known, column, 0.0), first), np.add.reduceat(known * 1.0, first)
-    mean: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return mean
+    columns = np.empty((len(extras), len(times)))
+    for place, column in enumerate(extras.values()):
+        columns[place] = column
+    step, at, mean, means = cut(times, values, columns, STEP_MIN_S, STEP_MAX_S)
+    return step, at, mean, dict(zip(extras, means, strict=True))
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:

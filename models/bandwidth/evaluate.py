@@ -121,9 +121,8 @@ def distributions(nets: list[Net], asked: Examples) -> Array:
             rows = np.arange(first, min(len(out), first + _BLOCK))
             used, link = np.unique(asked.piece[rows], return_inverse=True)
             parts = (asked.steps[used], link, asked.at[rows], asked.features[rows], asked.simple[rows])
-            for net in nets:
-                centre, shares = net(*(torch.from_numpy(part) for part in parts))
-                out[rows] += on_grid(centre.double().numpy(), places, cdf(shares).double().numpy()) / len(nets)
+            told = [net(*(torch.from_numpy(part) for part in parts)) for net in nets]
+            out[rows] = on_grid([(c.double().numpy(), cdf(s).double().numpy()) for c, s in told], places)
     return out
 
 

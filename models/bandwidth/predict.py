@@ -16,6 +16,7 @@ from models.bandwidth.distribution import GRID, decide, on_grid, quantiles
 from models.bandwidth.features import LEVEL, SIMPLE, Batch, View, batch, horizon_cells, view
 from models.bandwidth.forecast import QUANTILES
 from models.bandwidth.module import Net, Shape, cdf, edges
+from models.bandwidth.reckoning import past_answers
 
 HORIZONS_S = (1.0, 5.0, 15.0, 30.0, 60.0)
 _EDGES: Array = edges().numpy().astype(np.float64)
@@ -104,21 +105,16 @@ class Forecaster:
         distributions, far = self.distributions(b, v, at)
         shape = v.simple.shape[:3]
         points = decide(distributions).reshape(shape)
-        now = points[:, 0].copy()
-        spoke = ["lstm" if self.nets else "blend"] * len(now)
-        shift = np.zeros_like(now)
-        record = _record(b, v, at, points, horizons)
-        for row in range(len(now)):
-            best = self._better(record[row], far.reshape(shape)[row, 0])
-            if best is not None:
-                spoke[row] = SIMPLE[best]
-                shift[row] = v.simple[row, 0, :, best] - now[row]
+        now, rows = points[:, 0], np.arange(len(points))
+        best = self._better(b, v, at, points, far.reshape(shape)[:, 0].mean(1), horizons)
+        shift = np.where((best >= 0)[:, None], v.simple[rows, 0, :, best] - now, 0.0)
         here = distributions.reshape(*shape, -1)[:, 0].reshape(-1, distributions.shape[1])
         wanted = self.levels.at(np.array(QUANTILES), here, np.tile(horizons, len(now)))
         bands = quantiles(here, wanted).reshape(*now.shape, -1) + shift[..., None]
         newest = View(v.steps, v.features, v.simple, v.level[:, :1], v.floor[:, :1], v.error[:, :1])
         mbps = newest.to_mbps((now + shift)[:, None])[:, 0], newest.to_mbps(bands[:, None])[:, 0]
-        return mbps[0], mbps[1], spoke
+        own = "lstm" if self.nets else "blend"
+        return mbps[0], mbps[1], [SIMPLE[k] if k >= 0 else own for k in best]
 
     def distributions(self, b: Batch, v: View, at: np.ndarray) -> tuple[Array, Array]:
         """The nets' mean distribution of every moment and horizon ``[B·P·H, G]``, and the share of features far off."""
@@ -130,26 +126,27 @@ class Forecaster:
         features = torch.from_numpy(v.features.reshape(-1, v.features.shape[3]).astype(np.float32))
         simple = torch.from_numpy(v.simple.reshape(-1, v.simple.shape[3]).astype(np.float32))
         steps = torch.from_numpy(v.steps.astype(np.float32))
-        total: Array | float = 0.0
         with torch.inference_mode():
-            for net in self.nets:
-                centre, shares = net(steps, link, cell, features, simple)
-                total = total + on_grid(
-                    centre.numpy().astype(np.float64), _EDGES, cdf(shares).numpy().astype(np.float64)
-                )
+            told = [net(steps, link, cell, features, simple) for net in self.nets]
+            out = on_grid([(c.double().numpy(), cdf(s).double().numpy()) for c, s in told], _EDGES)
             off = (features - self.nets[0].mean).abs() > _FAR * self.nets[0].scale
             off[:, LEVEL] = False
-        return np.asarray(total) / len(self.nets), off.to(torch.float64).mean(1).numpy()
+        return out, off.to(torch.float64).mean(1).numpy()
 
     @staticmethod
-    def _better(record: tuple[Array, int], far: Array) -> int | None:
-        """Which simple method speaks instead of the net, if one should."""
-        errors, count = record
-        best = min(_TRUSTED, key=lambda k: float(errors[1 + k]))
-        if float(far.mean()) > _FAR_SHARE:
-            return best if count >= _LEAST_RECORD else SIMPLE.index("ewma")
-        worse = float(errors[0]) > _MARGIN * float(errors[1 + best]) + 0.02
-        return best if count >= _LEAST_RECORD and worse else None
+    def _better(b: Batch, v: View, at: np.ndarray, points: Array, far: Array, horizons: Array) -> np.ndarray:
+        """Per link the place of the simple method that speaks instead of the net ``[B]``; -1 where none should."""
+        count, errors = np.zeros(len(at)), np.zeros((len(at), 1 + len(SIMPLE)))
+        if at.shape[1] > 1:
+            ahead = horizon_cells(horizons, b.step_s)
+            simple = np.ascontiguousarray(v.simple)
+            past_answers(b.mbps, ahead, at, v.level, v.floor, points, simple, count, errors)
+        best = np.array(_TRUSTED)[errors[:, [1 + k for k in _TRUSTED]].argmin(1)]
+        rows = np.arange(len(best))
+        worse = errors[:, 0] > _MARGIN * errors[rows, 1 + best] + 0.02
+        told = count >= _LEAST_RECORD
+        far_off = far > _FAR_SHARE
+        return np.where(told & (worse | far_off), best, np.where(far_off, SIMPLE.index("ewma"), -1))
 
 
 def _blend(v: View) -> Array:
@@ -158,29 +155,6 @@ def _blend(v: View) -> Array:
     # A Laplace or normal error with this mean has about this spread.
     scale = np.maximum(0.75 * v.error.ravel(), 0.005)
     out: Array = 1 / (1 + np.exp(-np.clip((GRID[None, :] - centre[:, None]) / scale[:, None], -40, 40)))
-    return out
-
-
-def _record(b: Batch, v: View, at: np.ndarray, points: Array, horizons: Array) -> list[tuple[Array, int]]:
-    """Per link: mean |log error| of the net and of each simple method at earlier moments, and over how many answers."""
-    ahead = horizon_cells(horizons, b.step_s)
-    out = []
-    total = np.concatenate([np.zeros((len(at), 1)), np.cumsum(b.mbps, 1)], 1)
-    for row in range(len(at)):
-        last = at[row, 0]
-        start, end = at[row, :, None], at[row, :, None] + ahead[row][None, :]
-        over = (end <= last) & (start < last) & (np.arange(len(at[row]))[:, None] > 0)
-        over[1:] &= (at[row, 1:] < at[row, :-1])[:, None]
-        if not over.any():
-            out.append((np.zeros(1 + len(SIMPLE)), 0))
-            continue
-        stop = np.minimum(end, last) + 1
-        mean = (total[row][stop] - total[row][np.minimum(start + 1, stop)]) / ahead[row][None, :]
-        floor, level = v.floor[row][:, None], v.level[row][:, None]
-        truth = np.log((mean + floor) / (level + floor))
-        answers = np.concatenate([points[row][:, :, None], v.simple[row]], 2)
-        errors = np.minimum(np.abs(answers - truth[:, :, None])[over], 1.0)
-        out.append((errors.mean(0), int(over.sum())))
     return out
 
 

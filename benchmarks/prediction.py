@@ -1,0 +1,53 @@
+"""``novacron bench prediction``: how long the forecaster takes over all links of a site at once."""
+
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Times one answer about many links, as the predictor asks for it every second.")
+_SAMPLES, _SEED = 70, 0
+
+
+@app.command()
+def prediction(
+    links: Annotated[int, typer.Option(min=1, max=10_000, help="How many are asked about at once.")] = 100,
+    rounds: Annotated[int, typer.Option(min=10, max=100_000, help="How often each forecaster answers.")] = 300,
+    json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
+) -> None:
+    """The simple methods, and a net of the trained sizes; one thread, links of 70 seconds with all covariates."""
+    import numpy as np
+    import torch
+
+    from benchmarks.report import Row, show, write
+    from models.bandwidth.calibration import Levels
+    from models.bandwidth.module import Net, Shape
+    from models.bandwidth.predict import Forecaster, Series
+    from models.bandwidth.seeing import COLUMNS, FEATURES
+    from models.bandwidth.train import Args
+
+    torch.set_num_threads(1)
+    torch.manual_seed(_SEED)
+    rng, t_s = np.random.default_rng(_SEED), np.arange(float(_SAMPLES))
+    asked: list[Series] = []
+    for _ in range(links):
+        rates = np.exp(rng.normal(4, 1) + np.cumsum(rng.normal(0, 0.05, _SAMPLES)))
+        rtt_ms = rng.uniform(20, 60, _SAMPLES)
+        asked.append((rates, t_s, {"rtt_ms": rtt_ms, "jitter_ms": rtt_ms / 9, "retrans": rtt_ms // 9, "tod_s": t_s}))
+    sizes = Args()
+    net = Net(Shape(COLUMNS, FEATURES, sizes.hidden, sizes.width, sizes.recurrent))
+    systems = {"simple": Forecaster([], Levels.plain()), "net": Forecaster([net], Levels.plain())}
+    rows: list[Row] = []
+    for name, forecaster in systems.items():
+        forecaster.predict_batch(asked)  # the first call compiles
+        taken_ms = []
+        for _ in range(rounds):
+            begun_s = perf_counter()
+            forecaster.predict_batch(asked)
+            taken_ms.append((perf_counter() - begun_s) * 1e3)
+        p50, p99 = np.percentile(taken_ms, [50, 99])
+        rows.append({"system": name, "links": links, "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)})
+    if json is not None:
+        write("prediction", rows, json)
+    show(f"{links} links in one batch", rows, ["system", "links", "p50_ms", "p99_ms"])
