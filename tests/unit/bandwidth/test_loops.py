@@ -105,7 +105,8 @@ def test_quantiles_and_the_cheapest_point_by_hand() -> None:
         held = np.interp(GRID - np.log1p(-NEAR), GRID, each) - np.interp(GRID - np.log1p(NEAR), GRID, each)
         cost = 3.0 * error - held
         assert cost[np.abs(GRID - told).argmin()] <= cost.min() + 1e-9
-        np.testing.assert_allclose(np.interp(band, GRID, each), orders, atol=1e-6)
+        # What lies off the grid is taken for its end.
+        np.testing.assert_allclose(np.interp(band, GRID, each), orders.clip(each[0], each[-1]), atol=1e-6)
 
 
 def test_the_record_of_earlier_answers_by_hand() -> None:
