@@ -21,6 +21,7 @@ The tree (codes in brackets; the HTTP status and the CLI's exit code stand at ea
     │   ├── GuestRunning [guest-running]
     │   ├── NoRoom [no-room]
     │   ├── NoPlacement [no-placement]
+    │   ├── RuleBroken [rule-broken]
     │   ├── Incompatible [incompatible]
     │   ├── NoTakeover [no-takeover]
     │   ├── PastNoReturn [past-no-return]
