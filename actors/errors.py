@@ -200,7 +200,10 @@ class RuleBroken(Conflict):
     """Guest {guest} may not be on {node}, by the rule {rule}: {reason}"""
 
     code = "rule-broken"
-    next_step = "Choose a node that keeps the rule, or change what the guest asks for with `novacron guest label`."
+    next_step = (
+        "Choose a node that keeps the rule, change what the guest asks for with `novacron guest label`, or take a"
+        " drained node back with `novacron node undrain`."
+    )
 
 
 class Incompatible(Conflict):

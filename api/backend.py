@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from actors.calls.messages import Empty
-from actors.control.commands import Override, SetFlag
+from actors.control.commands import DrainNode, Override, SetFlag
 from actors.control.messages import ClusterView, Outcome, TrailPage, TrailQuery, Watched
 from actors.encoding.messages import StoreState
-from actors.errors import Unreachable
+from actors.errors import NodeUnknown, Unreachable
 from actors.flags.file import read_flags
 from actors.flags.messages import KnownFlags
 from actors.hypervisor.messages import GuestInfo, Guests, TakenOver
@@ -33,6 +33,10 @@ from actors.migration.messages import (
     Sites,
     SteerNodeLink,
     StoreQuery,
+    SweepId,
+    SweepRequest,
+    Sweeps,
+    SweepView,
 )
 from actors.prediction.messages import Accuracies, RecordedQuery, RecordedSamples
 from actors.sync.messages import FactList, FactsQuery, PutFact, ReplicaState
@@ -47,6 +51,8 @@ _Response = TypeVar("_Response", bound=msgspec.Struct)
 CALL_S = 15.0
 CLUSTER_S = 5.0
 FLAGS_S = 5.0
+# All sites are asked, then a plan is made.
+SWEEP_S = 25.0
 # Whoever has the API's token.
 OPERATOR = "operator:api"
 # Defining a guest may make disk images and wait for libvirt.
@@ -86,6 +92,11 @@ class Backend(Protocol):
     async def decree(self, request: Override) -> Outcome: ...
     async def audit(self, request: TrailQuery) -> TrailPage: ...
     async def watch(self, after: int, wait_s: float) -> Watched: ...
+    async def drain_node(self, request: DrainNode) -> None: ...
+    async def sweep(self, request: SweepRequest) -> SweepView: ...
+    async def sweeps(self) -> Sweeps: ...
+    async def sweep_view(self, request: SweepId) -> SweepView: ...
+    async def cancel_sweep(self, request: SweepId) -> SweepView: ...
 
 
 class SiteBackend:
@@ -216,6 +227,28 @@ class SiteBackend:
     async def watch(self, after: int, wait_s: float) -> Watched:
         """What was changed after a revision; waits up to `wait_s` for something."""
         return await self._state.watch(after, wait_s)
+
+    async def drain_node(self, request: DrainNode) -> None:
+        """Have it agreed on that a node takes no guests, or takes them again."""
+        if self._directory.topology.member(request.node) is None:
+            raise NodeUnknown(node=request.node)
+        await self._state.submit(request, by=OPERATOR, deadline_s=CALL_S)
+
+    async def sweep(self, request: SweepRequest) -> SweepView:
+        """Plan a drain or rebalancing, and unless it is a dry run begin it."""
+        return await self._call("sweep", request, SweepView, SWEEP_S)
+
+    async def sweeps(self) -> Sweeps:
+        """The drains and rebalancings of this site's manager."""
+        return await self._call("sweeps", Empty(), Sweeps)
+
+    async def sweep_view(self, request: SweepId) -> SweepView:
+        """One of them."""
+        return await self._call("sweep_view", request, SweepView)
+
+    async def cancel_sweep(self, request: SweepId) -> SweepView:
+        """Cancel one."""
+        return await self._call("cancel_sweep", request, SweepView)
 
     async def _call(
         self,

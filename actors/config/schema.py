@@ -235,10 +235,13 @@ class Prediction(Section):
 
 
 class Placement(Section):
-    """ITP's hard rules."""
+    """ITP: hard rules, and how much is moved."""
 
     headroom_mib: int = Field(256, ge=0, description="memory left free on the chosen node, MiB")
     max_vcpus_per_cpu: float = Field(8.0, gt=0, description="overcommit of CPUs at most")
+    churn: float = Field(0.03, gt=0, le=1, description="share of all guests that one rebalancing moves at most")
+    dwell_s: float = Field(3600.0, ge=0, description="a guest that was moved is left by rebalancings for so long")
+    moves_at_once: int = Field(2, ge=1, le=64, description="moves of a drain or rebalancing under way at once")
 
 
 LONE_SITE_MEMBERS = 3

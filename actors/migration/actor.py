@@ -34,6 +34,7 @@ from actors.migration.messages import (
     Links,
     MoveRequest,
     NodeLinkHistory,
+    PastMoves,
     PauseChange,
     RaiseTarget,
     Receive,
@@ -41,6 +42,10 @@ from actors.migration.messages import (
     Sites,
     SteerNodeLink,
     StoreQuery,
+    SweepId,
+    SweepRequest,
+    Sweeps,
+    SweepView,
     TargetJob,
     Welcome,
 )
@@ -50,6 +55,7 @@ from actors.migration.receiver import TARGET_READ_S, Receiver
 from actors.migration.remotes import Remotes, TransportOf
 from actors.migration.sampler import Sampler
 from actors.migration.survey import Survey
+from actors.migration.sweeps import SweepDesk
 from actors.placement.picture import drained
 from actors.transport.messages import LinkPeriods, LinkState
 
@@ -77,8 +83,10 @@ class MigrationManager(Service):
         self._desk = Desk(config, self._remotes, preflight, self._receiver, self._owners)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._failovers = Failovers(self._remotes, self._survey, preflight, self._desk, agreed)
+        self._sweeps = SweepDesk(self._remotes, self._survey, self._owners, self, config.placement.moves_at_once)
         self._sampler = Sampler(self._remotes, self._survey)
         self._sampling: asyncio.Task[None] | None = None
+        self._self = Caller(node=config.node.name, site=self._remotes.calls.site, same_site=True)
         self._led_by: dict[str, str] = {}  # job whose target is here → the site that leads it
 
     async def serve(self, caller: Caller, method: str, body: bytes) -> bytes:
@@ -92,6 +100,7 @@ class MigrationManager(Service):
         """Stop the background work where it is."""
         if self._sampling:
             self._sampling.cancel()
+        await self._sweeps.close()
         await self._desk.close()
 
     @exposed()
@@ -163,6 +172,45 @@ class MigrationManager(Service):
         if site:
             return await self._remotes.manager(site, "change_pause", request, JobView)
         return await self._desk.change_pause(request)
+
+    # -- drains and rebalancings --------------------------------------------------------------------------------
+
+    @exposed()
+    async def sweep(self, caller: Caller, request: SweepRequest) -> SweepView:  # noqa: ARG002
+        """Plan a drain or a rebalancing, and unless it is a dry run make its moves."""
+        return await self._sweeps.sweep(request, await self._survey.past(await asyncio.to_thread(self._desk.past)))
+
+    @exposed()
+    async def sweeps(self, caller: Caller, request: Empty) -> Sweeps:  # noqa: ARG002
+        """The drains and rebalancings of this manager."""
+        return Sweeps(sweeps=self._sweeps.views())
+
+    @exposed()
+    async def sweep_view(self, caller: Caller, request: SweepId) -> SweepView:  # noqa: ARG002
+        """One of them."""
+        return self._sweeps.view(request.id)
+
+    @exposed()
+    async def cancel_sweep(self, caller: Caller, request: SweepId) -> SweepView:  # noqa: ARG002
+        """Cancel one; moves past their point of no return are finished."""
+        return await self._sweeps.cancel(request.id)
+
+    @exposed(to_peers=True)
+    async def past_moves(self, caller: Caller, request: Empty) -> PastMoves:  # noqa: ARG002
+        """What the moves that this site led took."""
+        return PastMoves(moves=await asyncio.to_thread(self._desk.past))
+
+    async def submit_here(self, request: MoveRequest) -> JobView:
+        """As `submit` for this site itself."""
+        return await self.submit(self._self, request)
+
+    async def job_here(self, job: str) -> JobView:
+        """As `job` for this site itself."""
+        return await self.job(self._self, JobId(id=job))
+
+    async def cancel_here(self, job: str) -> JobView:
+        """As `cancel` for this site itself."""
+        return await self.cancel(self._self, JobId(id=job))
 
     # -- the target's half of a move that another site leads ------------------------------------------------------
 

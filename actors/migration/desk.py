@@ -18,13 +18,14 @@ from actors.migration.executor import Runner, refuse_past_no_return
 from actors.migration.journal import JOURNAL_FILE, Journal
 from actors.migration.messages import EventsQuery, JobEvents, JobView, MoveRequest, PauseChange, Progress
 from actors.migration.owners import Owners
-from actors.migration.pause import expected_fixed_ms
+from actors.migration.pause import expected_fixed_ms, pause_ms
 from actors.migration.preflight import Cleared, Preflight
 from actors.migration.receiver import Receiver
 from actors.migration.remotes import Remotes
 from actors.migration.saga import Plan, Saga
-from actors.migration.states import Deadlines, Job, Side
+from actors.migration.states import Deadlines, Job, Side, State
 from actors.migration.views import view
+from actors.placement.messages import PastMove
 
 log = structlog.get_logger()
 # The API gives a submission 15 s; the answer has to be on its way before that.
@@ -109,6 +110,21 @@ class Desk:
     def views(self) -> list[JobView]:
         """The newest jobs first."""
         return [view(record.job, record.progress) for record in self._journal.newest()]
+
+    def past(self) -> list[PastMove]:
+        """What the moves that were completed took; blocking."""
+        return [
+            PastMove(
+                guest=record.job.guest,
+                ended_at=record.job.ended_at,
+                memory_mib=record.progress.memory_total / (1 << 20),
+                wire_bytes=float(record.progress.wire_bytes),
+                total_s=record.job.ended_at - record.job.created_at,
+                pause_s=max(pause_ms(record.job), 0.0) / 1000,
+            )
+            for record in self._journal.newest(HISTORY)
+            if record.job.state is State.COMPLETED
+        ]
 
     def by_key(self, key: str) -> JobView | None:
         """The job submitted with this key within a day."""

@@ -6,6 +6,7 @@ from actors.encoding.messages import LayerCount
 from actors.hypervisor.messages import GuestSpec, GuestXml, MovePath, NodeFacts
 from actors.migration.pause import Pause
 from actors.migration.states import IfStalled
+from actors.placement.messages import PastMove, PlannedMove, Standing, Staying
 from actors.transport.messages import HistoryQuery, LinkState, SteerLink
 
 
@@ -301,3 +302,54 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     """Every link of this site."""
 
     links: list[LinkView]
+
+
+class PastMoves(msgspec.Struct, frozen=True, kw_only=True):
+    """Moves that one site led and that are over."""
+
+    moves: list[PastMove]
+
+
+class SweepRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Empty `node`, or ('') rebalance: plan, and unless `dry_run` make the moves. The rest as in `PlanMoves`."""
+
+    node: str = ""
+    dry_run: bool = False
+    part_groups: bool = False
+    most: int = 0
+
+
+class SweepMove(msgspec.Struct, frozen=True, kw_only=True):
+    """One planned move and what has become of it: planned, moving, completed, failed or cancelled."""
+
+    plan: PlannedMove
+    state: str = "planned"
+    job: str = ""
+    error: str = ""
+
+
+class SweepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A drain (of `node`) or rebalancing. `state`: planned (a dry run), running, completed, failed or cancelled."""
+
+    id: str
+    kind: str
+    node: str
+    state: str
+    created_at: float
+    moves: list[SweepMove]
+    stays: list[Staying]
+    before: Standing
+    after: Standing
+    ended_at: float = 0.0
+
+
+class SweepId(msgspec.Struct, frozen=True, kw_only=True):
+    """One drain or rebalancing."""
+
+    id: str
+
+
+class Sweeps(msgspec.Struct, frozen=True, kw_only=True):
+    """Those that the manager knows, newest first; one that is started again knows none."""
+
+    sweeps: list[SweepView]

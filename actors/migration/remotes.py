@@ -33,7 +33,7 @@ from actors.hypervisor.messages import (
     TakeOver,
 )
 from actors.migration.decisions import SOON_S, Outlook
-from actors.placement.messages import Place, Placed
+from actors.placement.messages import MovePlan, Place, Placed, PlanMoves
 from actors.prediction.messages import Forecast, ForecastQuery, Observe
 from actors.transport.messages import (
     Carried,
@@ -236,6 +236,10 @@ class Remotes:
     async def place(self, request: Place) -> Placed:
         """Ask the placement policy."""
         return await self.calls.call(self.calls.central("placement"), "place", request, Placed, self.deadline_s)
+
+    async def plan_moves(self, request: PlanMoves) -> MovePlan:
+        """Ask the placement policy for a plan."""
+        return await self.calls.call(self.calls.central("placement"), "plan_moves", request, MovePlan, self.deadline_s)
 
     async def forecast(self, node: str, peer: str, horizon_s: float) -> Forecast:
         """Ask the predictor."""

@@ -6,11 +6,13 @@ from typing import TypeVar
 
 import msgspec
 
+from actors.calls.messages import Empty
 from actors.config.schema import Member, Site
 from actors.errors import GuestUnknown, JobUnknown, NovaCronError, Unreachable
 from actors.hypervisor.messages import GuestInfo, Guests, NodeFacts, silent_node
-from actors.migration.messages import JobId, JobKey, JobView, Scope, Sites, SiteView
+from actors.migration.messages import JobId, JobKey, JobView, PastMoves, Scope, Sites, SiteView
 from actors.migration.remotes import Remotes
+from actors.placement.messages import PastMove
 from actors.sync.client import FactsClient
 from actors.sync.messages import FactsQuery
 from actors.sync.records import NODE, STALE_S, record_of
@@ -110,6 +112,12 @@ class Survey:
         if silent:
             raise Unreachable(what=f"{', '.join(silent)}, which may have migration {job}")
         return ""
+
+    async def past(self, here: list[PastMove]) -> list[PastMove]:
+        """The moves that are over, `here` and of the other sites that answer; of a guest's the newest last."""
+        asked = [(name, self._remotes.manager(name, "past_moves", Empty(), PastMoves, PEER_S)) for name in self.others]
+        found, _ = await _answers(asked)
+        return sorted([*here, *(move for each in found for move in each.moves)], key=lambda move: move.ended_at)
 
     async def links(self) -> list[LinkState]:
         """The links of this site's nodes that answer."""

@@ -1,11 +1,14 @@
 """The placement policy: one per site, on its lead node."""
 
+import asyncio
+
 from actors.calls.messages import Caller
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.errors import NoPlacement
-from actors.placement.messages import Place, Placed
+from actors.placement.messages import MovePlan, Place, Placed, PlanMoves
 from actors.placement.picture import nodes_of
+from actors.placement.planning import planned
 from models.placement import load_policy
 from models.placement.cluster import Cluster, Request
 from models.placement.policy import Refusal
@@ -48,3 +51,8 @@ class PlacementPolicy(Service):
             reasons = "; ".join(f"{node}: {why}" for node, why in answer.rejected.items()) or answer.reason
             raise NoPlacement(guest=request.guest, reasons=reasons)
         return Placed(node=answer.node, reason=answer.reason, rejected=answer.rejected)
+
+    @exposed()
+    async def plan_moves(self, caller: Caller, request: PlanMoves) -> MovePlan:  # noqa: ARG002
+        """Plan moves that empty nodes, or that pay; beside it, others are answered."""
+        return await asyncio.to_thread(planned, request, self._limits)

@@ -24,6 +24,8 @@ from actors.migration.messages import (
     Links,
     MoveRequest,
     Sites,
+    Sweeps,
+    SweepView,
 )
 from actors.prediction.messages import Accuracies
 from actors.sync.messages import Fact, FactList, ReplicaState
@@ -130,6 +132,31 @@ class Client:
         """Change what placement heeds of a guest."""
         body = {kind: value for kind, value in msgspec.to_builtins(request).items() if kind != "name"}
         return self._ask("PATCH", f"/v1/guests/{_part(request.name)}/attributes", GuestInfo, json=body)
+
+    def drain(self, node: str, *, dry_run: bool, part_groups: bool) -> SweepView:
+        """Let a node take no guests and move those that it has elsewhere."""
+        body = {"dry_run": dry_run, "part_groups": part_groups}
+        return self._ask("POST", f"/v1/nodes/{_part(node)}/drain", SweepView, json=body)
+
+    def undrain(self, node: str) -> None:
+        """Let a node take guests again."""
+        _check(self._send("POST", f"/v1/nodes/{_part(node)}/undrain"))
+
+    def rebalance(self, *, dry_run: bool, most: int) -> SweepView:
+        """Make the moves that pay."""
+        return self._ask("POST", "/v1/rebalance", SweepView, json={"dry_run": dry_run, "most": most})
+
+    def sweeps(self) -> Sweeps:
+        """The drains and rebalancings of the site's manager."""
+        return self._ask("GET", "/v1/sweeps", Sweeps)
+
+    def sweep(self, name: str) -> SweepView:
+        """One of them."""
+        return self._ask("GET", f"/v1/sweeps/{_part(name)}", SweepView)
+
+    def cancel_sweep(self, name: str) -> SweepView:
+        """Begin no more of its moves, and cancel those under way."""
+        return self._ask("POST", f"/v1/sweeps/{_part(name)}/cancel", SweepView)
 
     def delete_guest(self, name: str) -> None:
         """Remove a stopped guest."""

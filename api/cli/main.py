@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from api.cli import audit, ca, cluster, config, demo, facts, flags, guests, lab, links, migrate, migrations, node, store
+from api.cli import (
+    audit,
+    ca,
+    cluster,
+    config,
+    demo,
+    facts,
+    flags,
+    guests,
+    lab,
+    links,
+    migrate,
+    migrations,
+    node,
+    store,
+    sweeps,
+)
 from api.cli import models as model_versions
 from api.cli.context import Options
 from api.cli.group import Benchmarks, Commands
@@ -22,6 +38,8 @@ app = typer.Typer(
 app.add_typer(guests.app, name="guest")
 app.command("migrate")(migrate.migrate)
 app.add_typer(migrations.app, name="migrations")
+app.command("rebalance")(sweeps.rebalance)
+app.add_typer(sweeps.app, name="sweeps")
 app.command("nodes")(cluster.nodes)
 app.command("cluster")(cluster.members)
 app.command("override")(cluster.override)

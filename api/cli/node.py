@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.cli import sweeps
 from api.cli.context import Json
 from api.cli.output import as_json, fields, note, say, seconds, table
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from actors.boot.status import BootStatus
     from actors.config.schema import Config
 
-app = typer.Typer(no_args_is_help=True, help="This host's part of NovaCron.")
+app = typer.Typer(no_args_is_help=True, help="This host's part of NovaCron; drain any node.")
+app.command("drain")(sweeps.drain)
+app.command("undrain")(sweeps.undrain)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The node's YAML file.")]
 _CONFIG = Path("/etc/novacron/node.yaml")

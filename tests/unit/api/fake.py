@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from actors.boot.component import Phase
 from actors.boot.status import BootStatus, ComponentStatus, State
-from actors.control.commands import Override, SetFlag
+from actors.control.commands import DrainNode, Override, SetFlag
 from actors.control.messages import ClusterView, MemberView, Outcome, TrailEntry, TrailPage, TrailQuery, Watched
 from actors.control.model import Flag
 from actors.encoding.messages import LayerCount, StoreImage, StoreState
@@ -52,8 +52,14 @@ from actors.migration.messages import (
     SiteView,
     SteerNodeLink,
     StoreQuery,
+    SweepId,
+    SweepMove,
+    SweepRequest,
+    Sweeps,
+    SweepView,
 )
 from actors.migration.pause import Pause
+from actors.placement.messages import PlannedMove, Standing, Staying
 from actors.prediction.messages import Accuracies, Accuracy, Recorded, RecordedQuery, RecordedSamples
 from actors.sync.messages import Fact, FactList, FactsQuery, PeerState, PutFact, ReplicaState
 from actors.sync.records import LinkFact
@@ -135,6 +141,21 @@ def _trail() -> list[TrailEntry]:
     ]  # fmt: skip
 
 
+def planned_sweep(request: SweepRequest) -> SweepView:
+    """One move and one guest that stays."""
+    move = PlannedMove(
+        guest="web1", source="madrid1", target="paris1", reason="it has to go", without="madrid1 keeps it",
+        gain_usd=0.5, cost_usd=0.1, expected_s=12.0, expected_bytes=4e7, expected_pause_ms=280.0,
+    )  # fmt: skip
+    stay = Staying(guest="db1", node="madrid1", rule="sovereignty", reason="allowed sites are madrid")
+    standing = Standing(fragmentation_8=0.2, fragmentation_16=0.4, split_pairs=0.0, near_pairs=1.0, hot_nodes=0)
+    return SweepView(
+        id="s-1", kind="drain" if request.node else "rebalance", node=request.node,
+        state="planned" if request.dry_run else "running", created_at=100.0, moves=[SweepMove(plan=move)],
+        stays=[stay] if request.node else [], before=standing, after=standing,
+    )  # fmt: skip
+
+
 @dataclass
 class FakeBackend:
     """See `api.backend.Backend`. `broken` is raised by every call while it is set."""
@@ -150,6 +171,7 @@ class FakeBackend:
     job_list: dict[str, JobView] = field(default_factory=dict)
     happened: dict[str, list[JobEvent]] = field(default_factory=dict)
     images: dict[str, dict[str, StoreImage]] = field(default_factory=dict)
+    sweep_list: dict[str, SweepView] = field(default_factory=dict)
     flag_list: dict[str, Flag] = field(default_factory=dict)
     agreed: bool = True
     trail: list[TrailEntry] = field(default_factory=_trail)
@@ -257,6 +279,37 @@ class FakeBackend:
             raise StateRefused(refusal="risk-changed", detail=RISK)
         self.guest_list[was.name] = guest(was.name, to, "paris")
         return TakenOver(guest=self.guest_list[was.name], detail="web1 boots from its disks.")
+
+    async def drain_node(self, request: DrainNode) -> None:
+        self._seen(request)
+        if request.node not in self._nodes():
+            raise NodeUnknown(node=request.node)
+
+    async def sweep(self, request: SweepRequest) -> SweepView:
+        self._seen(request)
+        if request.node and request.node not in self._nodes():
+            raise NodeUnknown(node=request.node)
+        made = planned_sweep(request)
+        if not request.dry_run:
+            self.sweep_list[made.id] = made
+        return made
+
+    async def sweeps(self) -> Sweeps:
+        self._seen()
+        return Sweeps(sweeps=list(self.sweep_list.values()))
+
+    async def sweep_view(self, request: SweepId) -> SweepView:
+        self._seen(request)
+        if request.id not in self.sweep_list:
+            raise NotFound(what=f"drain or rebalancing {request.id} here")
+        shown = self.sweep_list[request.id]
+        moves = [msgspec.structs.replace(move, state="completed", job="m-1") for move in shown.moves]
+        ended = msgspec.structs.replace(shown, state="completed", moves=moves, ended_at=120.0)
+        self.sweep_list[request.id] = ended
+        return shown if shown.state == "completed" else ended
+
+    async def cancel_sweep(self, request: SweepId) -> SweepView:
+        return await self.sweep_view(request)
 
     async def label_guest(self, request: LabelGuest) -> GuestInfo:
         self._seen(request)

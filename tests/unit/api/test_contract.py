@@ -18,12 +18,13 @@ from actors.flags import messages as flags
 from actors.hypervisor import messages as hypervisor
 from actors.migration import messages as migration
 from actors.migration.pause import Pause
+from actors.placement import messages as placement
 from actors.prediction import messages as prediction
 from actors.sync import messages as sync
 from actors.sync.records import LinkFact
 from actors.transport import messages as transport
 from actors.transport import modes
-from api import control_models, fact_models, flag_models, guest_models, models, move_models
+from api import control_models, fact_models, flag_models, guest_models, models, move_models, sweep_models
 from api.app import create_app
 from api.openapi import PATH, document
 from api.problems import MEDIA_TYPE
@@ -76,6 +77,12 @@ def test_every_route_documents_its_errors(path: str) -> None:
         (models.ComponentView, status.ComponentStatus),
         (models.Readiness, status.BootStatus),
         (models.NodeView, hypervisor.NodeFacts),
+        (sweep_models.PlannedMoveView, placement.PlannedMove),
+        (sweep_models.StayingView, placement.Staying),
+        (sweep_models.StandingView, placement.Standing),
+        (sweep_models.SweepMoveView, migration.SweepMove),
+        (sweep_models.SweepView, migration.SweepView),
+        (sweep_models.SweepList, migration.Sweeps),
         (guest_models.DiskView, hypervisor.DiskSpec),
         (guest_models.AttributesView, hypervisor.Attributes),
         (guest_models.GuestView, hypervisor.GuestInfo),
