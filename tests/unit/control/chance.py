@@ -23,11 +23,12 @@ WEIGHTS = {
     c.MarkReplica: 6,
     c.BeginMove: 10,
     c.AdvanceMove: 16,
-    c.CommitMove: 4,
+    c.CommitMove: 8,
     c.EndMove: 8,
     c.JoinNode: 4,
     c.ExpireLease: 3,
     c.EnrolMember: 2,
+    c.Upgrade: 3,
 }
 
 
@@ -45,7 +46,7 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
     fields = {
         c.OpenSession: {},
         c.CloseSession: {"closes": rng.choice([0, *(s.id for s in state.sessions.values())])},
-        c.Upgrade: {"to": rng.choice(range(VERSION + 1))},
+        c.Upgrade: {"to": rng.choice([0, VERSION, VERSION, VERSION])},
         c.JoinNode: {
             "node": node,
             "site": rng.choice("xyz"),

@@ -1,10 +1,10 @@
 """A control state that commands are applied to, with everything checked after each one."""
 
 from actors.control import snapshot
-from actors.control.commands import AcquireLease, DefineGuest, JoinNode, SetTerms, StartGuest, seal
+from actors.control.commands import AcquireLease, DefineGuest, JoinNode, SetTerms, StartGuest, Upgrade, seal
 from actors.control.engine import apply
 from actors.control.invariants import faults
-from actors.control.model import ControlState
+from actors.control.model import VERSION, ControlState
 
 
 class Cluster:
@@ -49,8 +49,10 @@ class Cluster:
 
     # -- shorthands -----------------------------------------------------------------------------------------------
 
-    def joined(self, node, site="london", role="host", speaks=1):
+    def joined(self, node, site="london", role="host", speaks=VERSION):
         self.done(JoinNode(node=node, site=site, role=role, speaks=speaks))
+        if self.state.cluster.version < speaks == VERSION:
+            self.done(Upgrade(to=VERSION))
         if role == "host":
             self.leased(node)
 
@@ -78,11 +80,13 @@ def _copied(table):
     return dict(table) if isinstance(table, dict) else table
 
 
-def three_sites() -> Cluster:
-    """Three hosts in three sites, all with leases that end by time."""
+def three_sites(*, version: int = VERSION) -> Cluster:
+    """Three hosts in three sites, all with leases that end by time; rules of `version` are in force."""
     cluster = Cluster()
     for node, site in (("a", "london"), ("b", "paris"), ("c", "berlin")):
-        cluster.done(JoinNode(node=node, site=site, role="host", speaks=1))
+        cluster.done(JoinNode(node=node, site=site, role="host", speaks=VERSION))
+    if version > 1:
+        cluster.done(Upgrade(to=version))
     cluster.done(cluster.terms())
     for node in ("a", "b", "c"):
         cluster.leased(node)

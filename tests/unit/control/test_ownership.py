@@ -23,7 +23,7 @@ from actors.control.commands import (
     YieldLease,
 )
 from actors.control.leases import wait_ms
-from actors.control.model import LeaseState, Run
+from actors.control.model import VERSION, LeaseState, Run
 from actors.control.move_rules import BEFORE, ENDED_JOBS_KEPT
 from actors.control.ownership import Right, risk_of, standing
 from actors.migration.states import ENDED, PAST_NO_RETURN, Ruling, State
@@ -81,7 +81,7 @@ def test_a_guest_that_is_defined_anew_goes_on_above_its_old_epochs():
     ("prepare", "code"),
     [
         (lambda c: None, "unknown"),
-        (lambda c: c.done(JoinNode(node="x", site="rome", role="witness", speaks=1)), "no-host"),
+        (lambda c: c.done(JoinNode(node="x", site="rome", role="witness", speaks=VERSION)), "no-host"),
         (lambda c: c.done(JoinNode(node="x", site="rome")), "no-lease"),
         (lambda c: (c.joined("x"), c.done(DrainNode(node="x", draining=True))), "draining"),
     ],
@@ -274,7 +274,7 @@ def test_two_sites_need_a_third_voice_before_leases_end_by_time():
     cluster.joined("a2", "london")
     cluster.joined("b", "paris")
     assert cluster.refused(cluster.terms()) == "no-third-voice"
-    cluster.done(JoinNode(node="w", site="rome", role="witness", speaks=1))
+    cluster.done(JoinNode(node="w", site="rome", role="witness", speaks=VERSION))
     cluster.done(cluster.terms())
     assert cluster.refused(RemoveNode(node="w")) == "no-third-voice"
 

@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from actors.control.commands import AcquireLease, DefineGuest, FailOver, JoinNode, StartGuest, seal
+from actors.control.commands import AcquireLease, DefineGuest, FailOver, JoinNode, StartGuest, Upgrade, seal
 from actors.control.members import FOUNDERS_FILE, founded, members_of
+from actors.control.model import VERSION
 from actors.control.ownership import LINEAGE_BITS
 from actors.control.recovery import recovering
 from actors.errors import Conflict, Failed, NotFound, StateRefused
@@ -24,8 +25,9 @@ class Pair:
         self.folder = folder / "1"
         self.group.run(until=self.group.leader)
         for node in ("london-1", "paris-1"):
-            self.agree(JoinNode(node=node, site=node[:-2], speaks=1))
+            self.agree(JoinNode(node=node, site=node[:-2], speaks=VERSION))
             self.agree(AcquireLease(node=node, after=0, boot="b", terms=1), by=f"node:{node}")
+        self.agree(Upgrade(to=VERSION))
         self.agree(DefineGuest(guest="g", definition="<domain/>"))
         self.epoch = self.agree(StartGuest(guest="g", node="paris-1", epoch=0)).number
         for number in (1, 2):
