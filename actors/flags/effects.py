@@ -9,6 +9,6 @@ EFFECTS: dict[Component, str] = {
     "pba": "the EWMA forecasts, no learned model is asked; subject: the link, as NODE-PEER. At once",
     "ass": "the site exchanges no facts with others; subject: the site. At once",
     "acp": "nothing: ownership is always agreed on, or nobody could agree that the flag is on again",
-    "itp": "nothing yet: nodes are chosen by best fit, which is what it falls back to",
+    "itp": "nodes are chosen by best fit, the learned version in use only listens; subject: the guest. At once",
 }
 """By component; what a percentage is counted over is the subject."""

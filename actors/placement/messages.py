@@ -30,11 +30,17 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """The chosen node and why; `rejected` says for each other node what spoke against it."""
+    """The chosen node and why; `rejected` says for each other node what spoke against it.
+
+    `by`: the version that chose, or ``rule``. `others`: by version (or ``rule``) what those that only listened would
+    have chosen; '' for none.
+    """
 
     node: str
     reason: str
     rejected: dict[str, str]
+    by: str = "rule"
+    others: dict[str, str] = {}
 
 
 class PastMove(msgspec.Struct, frozen=True, kw_only=True):

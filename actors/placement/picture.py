@@ -48,6 +48,7 @@ def nodes_of(facts: Iterable[NodeFacts], guests: Iterable[Neighbour]) -> list[No
             vcpus_in_use=sum(guest.vcpus for guest in here[one.node]),
             machines=frozenset(one.machine_types),
             guests=_guests(here[one.node]),
+            memory_mib=one.memory_mib,
         )
         for one in facts
     ]

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from api.cli.model_registry import Root, opened
 from api.cli.output import as_json, note, say
 
 app = typer.Typer(no_args_is_help=True, help="Compare a kind of model with its opponents on recordings.")
@@ -43,14 +44,21 @@ def placement(
     windows: Annotated[int, typer.Option(min=1, help="Spans of the trace, for each seed.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="How often the tenants are drawn anew.")] = 5,
     hosts: Annotated[int, typer.Option(min=3, help="About how many nodes the demand is scaled to.")] = 60,
+    version: Annotated[str | None, typer.Option(help="Of the registry; without: the one in use, if any is.")] = None,
+    root: Root = None,
     json: Annotated[Path | None, typer.Option("--json", dir_okay=False, help="Write the report to this file.")] = None,
 ) -> None:
-    """Compare the ways to choose a node over the same pre-filled windows; without --json the report is printed."""
+    """Compare the rules and a trained version over the same pre-filled windows; without --json it is printed."""
     from actors.errors import BadRequest
     from models.placement.evaluate import evaluate
+    from models.placement.policy import load_scorer
 
+    with opened(root, "placement") as registry:
+        scorer = load_scorer(registry, version)
     try:
-        rows = evaluate(trace, nodes, _loads(load), windows=windows, seeds=seeds, hosts=hosts, progress=note)
+        rows = evaluate(
+            trace, nodes, _loads(load), windows=windows, seeds=seeds, hosts=hosts, scorer=scorer, progress=note
+        )
     except ValueError as error:
         raise BadRequest(detail=str(error)) from error
     _hand_over({"rows": rows}, json)

@@ -14,16 +14,23 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A guest where it is. `groups`: those of its affinity and anti-affinity; `tenant` is '' when it is not known."""
+    """A guest where it is. `groups`: those of its affinity and anti-affinity; `tenant` is '' when it is not known.
+
+    `remaining_s`: for how much longer it is thought to stay, None when nothing is known.
+    """
 
     name: str
     tenant: str = ""
     groups: frozenset[str] = frozenset()
+    remaining_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node. `vcpus_in_use` are those of its running guests, `free_mib` is what the host has left."""
+    """One node. `vcpus_in_use` are those of its running guests, `free_mib` is what the host has left.
+
+    `memory_mib` is all of its memory, 0 when it is not known.
+    """
 
     name: str
     site: str
@@ -34,6 +41,7 @@ class Node:
     machines: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     guests: tuple[Guest, ...] = ()
+    memory_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,7 @@ class Request:
     `exclude` are nodes that it must not go to (its present one). `sites` are the only ones it may be in (sovereignty).
     `labels` are those that a node must have. `together` are groups whose guests it must share a node with where there
     are any, `apart` groups whose guests it must not share one with; all members of a group ask for the same.
+    `remaining_s`: for how long the guest is thought to stay, None when nothing is known.
     """
 
     guest: str
@@ -56,6 +65,7 @@ class Request:
     tenant: str = ""
     together: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
+    remaining_s: float | None = None
 
 
 class Cluster:
@@ -74,6 +84,11 @@ class Cluster:
     def free_mib(self) -> Floats:
         """(n,) MiB."""
         return np.array([node.free_mib for node in self.nodes], np.float64)
+
+    @cached_property
+    def memory_mib(self) -> Floats:
+        """(n,) MiB in all."""
+        return np.array([node.memory_mib for node in self.nodes], np.float64)
 
     @cached_property
     def allowed(self) -> Floats:

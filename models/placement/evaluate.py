@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from models.placement.cluster import Floats
 from models.placement.fragments import request_mix
-from models.placement.kernel import Floats
+from models.placement.learned.replay import simulate_blind, simulate_predicted
+from models.placement.learned.scorer import Scorer
 from models.placement.rules import PLAIN, Knobs, Rule, pick
 from models.placement.simulator import DENIED, UNSEEN, Outcome, Run, outcome, simulate
 from models.placement.sites import USD_PER_GB
@@ -17,16 +20,35 @@ from models.placement.windows import Shape, Window, cut
 
 Row = dict[str, str | int | float | None]
 
-POLICIES: dict[str, Rule] = {
-    "first-fit": Rule.FIRST_FIT,
-    "best-fit": Rule.BEST_FIT,
-    "worst-fit": Rule.WORST_FIT,
-    "random": Rule.RANDOM,
-    "alignment": Rule.ALIGNMENT,
-    "site-sticky": Rule.SITE_STICKY,
-    "true-lifetimes": Rule.NILAS,
+Sees = Literal["nothing", "predicted", "true"]
+
+
+class Way(NamedTuple):
+    """A way of choosing: the rule, what it is told of lifetimes, and the version that scores, if one does."""
+
+    rule: Rule
+    sees: Sees = "nothing"
+    scorer: Scorer | None = None
+
+
+POLICIES: dict[str, Way] = {
+    "first-fit": Way(Rule.FIRST_FIT),
+    "best-fit": Way(Rule.BEST_FIT),
+    "worst-fit": Way(Rule.WORST_FIT),
+    "random": Way(Rule.RANDOM),
+    "alignment": Way(Rule.ALIGNMENT),
+    "site-sticky": Way(Rule.SITE_STICKY),
+    "predicted-lifetimes": Way(Rule.NILAS, "predicted"),
+    "true-lifetimes": Way(Rule.NILAS, "true"),
 }
-"""What is compared; ``true-lifetimes`` is NILAS told when each guest really leaves: a reference, not a rival."""
+"""What is compared. The lifetime rows are NILAS: with lifetimes learned from what left before the window's span, and,
+as a reference and no rival, told when each guest really leaves."""
+
+
+def learned(scorer: Scorer) -> dict[str, Way]:
+    """A version's rows: with lifetimes as it would know them, and with none."""
+    return {"learned": Way(Rule.SCORED, "predicted", scorer), "learned-blind": Way(Rule.SCORED, "nothing", scorer)}
+
 
 SIZES: tuple[tuple[str, float, float], ...] = (("small", 0, 4), ("medium", 4, 16), ("large", 16, np.inf))
 """Size classes: name, more than, up to (vCPUs)."""
@@ -43,9 +65,11 @@ def evaluate(
     seeds: int = 5,
     hosts: int = 60,
     shape: Shape | None = None,
+    scorer: Scorer | None = None,
+    ways: dict[str, Way] | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> list[Row]:
-    """One flat row for each load and policy of `POLICIES`.
+    """One flat row for each load and policy of `ways` (`POLICIES`), and for `scorer`.
 
     Shares are 0..1, decisions in microseconds. Each figure is the mean over ``windows * seeds`` windows;
     ``…_low``, ``…_high`` bound 90 % of its bootstrap means; ``rejected_cores_over_first_fit`` is paired.
@@ -54,6 +78,7 @@ def evaluate(
     Raises:
         ValueError: a file isn't one that can be read, or the trace has no lifetimes.
     """
+    compared = {**(POLICIES if ways is None else ways), **({} if scorer is None else learned(scorer))}
     guests, pattern = read_guests(trace), None if nodes is None else read_nodes(nodes)
     rows: list[Row] = []
     for load in loads:
@@ -63,8 +88,8 @@ def evaluate(
             for window in cut(guests, windows, load, seed=seed, hosts=hosts, shape=shape, pattern=pattern)
         ]
         rejected: dict[str, Floats] = {}
-        for policy, rule in POLICIES.items():
-            row, cores = _compare(cuts, rule)
+        for policy, way in compared.items():
+            row, cores = _compare(cuts, way)
             rejected[policy] = cores
             over = cores - rejected["first-fit"]
             low, high = interval(over)
@@ -82,18 +107,28 @@ def interval(values: Floats, share: float = 0.9) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _compare(windows: list[Window], rule: Rule) -> tuple[Row, Floats]:
+def _play(window: Window, way: Way, knobs: Knobs) -> Run:
+    if way.sees == "predicted":
+        return simulate_predicted(window, way.rule, knobs)
+    if way.sees == "nothing":
+        return simulate_blind(window, way.rule, knobs)
+    return simulate(window.nodes, window.guests, way.rule, window.span, knobs)
+
+
+def _compare(windows: list[Window], way: Way) -> tuple[Row, Floats]:
+    plain = PLAIN if way.scorer is None else way.scorer.knobs()
     outcomes: list[Outcome] = []
     sizes: list[dict[str, float]] = []
     usd, seconds = [], []
     for index, window in enumerate(windows):
-        knobs = PLAIN._replace(seed=index, mix=request_mix(window.guests) if rule is Rule.FGD else PLAIN.mix)
-        run = simulate(window.nodes, window.guests, rule, window.span, knobs)
+        mix = request_mix(window.guests) if way.rule is Rule.FGD else PLAIN.mix
+        knobs = plain._replace(seed=index, mix=mix)
+        run = _play(window, way, knobs)
         outcomes.append(outcome(run))
         sizes.append(_by_size(run))
         usd.append(USD_PER_GB * float(run.pairs.sum() - np.trace(run.pairs)))
         if index == 0:
-            seconds = _decide(run, rule, knobs)
+            seconds = _decide(run, way.rule, knobs)
     row: Row = {
         "windows": len(windows),
         "hosts": float(np.mean([len(window.nodes.cpu) for window in windows])),

@@ -30,6 +30,8 @@ FEATURES = (
     "memory_size",
     "life",
     "cluster_free",
+    "tight",
+    "doublings",
 )
 """Columns of a slot's features, each about 0..1; `docs/placement.md` says what they are."""
 
@@ -58,6 +60,12 @@ def home_of(state: State, guests: Guests, g: int) -> int:
 def exit_of(exit_s: float, count: int, now: float) -> float:
     """When a node is thought to be empty; one that is overdue is thought to need as long again."""
     return exit_s if exit_s >= now or count == 0 else now + (now - exit_s)
+
+
+@kernel
+def doublings_of(beyond_s: float) -> float:
+    """By how many doublings of a quarter of an hour a guest keeps a node busy for longer; NILAS counts in them."""
+    return math.floor(math.log2(1.0 + beyond_s / 900.0)) if beyond_s > 0 else 0.0
 
 
 @kernel
@@ -106,6 +114,7 @@ def describe(
         row[15] = gpu[n].sum() / 8 if gpus[n] > 0 and guests.gpus[g] == 0 else 0.0
         row[16] = price[n] / (cores[n] * cells[n])
         row[17], row[18], row[19], row[20] = size, memory_size, life, cluster_free
+        row[21], row[22] = min(left[k, 0], left[k, 1]), doublings_of(beyond * HOUR_S)
 
 
 @kernel

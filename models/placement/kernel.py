@@ -17,11 +17,13 @@ Bools = npt.NDArray[np.bool_]
 
 
 def _cache_folder() -> str:
-    """Where the machine code of exactly these sources lies: numba itself looks only at a kernel's own file."""
+    """Where the machine code of exactly these kernels lies: numba itself looks only at a kernel's own file."""
     here = Path(__file__).parent
     sources = hashlib.blake2b(digest_size=8)
     for source in sorted(here.glob("*.py")):
-        sources.update(source.read_bytes())
+        text = source.read_bytes()
+        if b"placement.kernel" in text:  # kernels, and what they take their constants from; a mere user recompiles none
+            sources.update(text)
     return str(here / "__pycache__" / f"kernels-{sources.hexdigest()}")
 
 

@@ -1,22 +1,30 @@
 """Chooses the node a guest runs on: the hard rules first, then the score, and a reason for every node."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from models.placement.cluster import Cluster, Request
 from models.placement.hard_rules import HardRule, first_broken, reason, rule_of
-from models.registry import VersionUnknown
+from models.placement.learned import SCORER
+from models.placement.learned.scorer import SCORED, Scorer, scorer_of
+from models.placement.learned.view import features, outside
+from models.registry import Registry, VersionInvalid
+
+RULE = "rule"
+"""What `Choice.by` says when no version chose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen node, why, and what spoke against each other one."""
+    """The chosen node, why, and what spoke against each other one. `by`: the version that chose, or ``rule``."""
 
     node: str
     reason: str
     rejected: dict[str, str] = field(default_factory=dict)
+    by: str = RULE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +46,107 @@ class Policy:
     freest, by the share of virtual CPUs). When no node fits there, the freest site with one that does.
     """
 
+    version = RULE
+
     def place(self, cluster: Cluster, request: Request) -> Choice | Refusal:
         """Choose among the nodes of `cluster`; the same for any order of them."""
         broken = first_broken(cluster, request)
-        fitting = np.flatnonzero(broken < 0)
-        nodes, codes = cluster.nodes, broken.tolist()
-        rejected = {
-            node.name: reason(code, cluster, request, node)
-            for node, code in zip(nodes, codes, strict=True)
-            if code >= 0
-        }
-        if not fitting.size:
+        rejected = _forbidden(cluster, request, broken)
+        if not (broken < 0).any():
             return _refuse(broken, rejected)
-        site = _site(cluster, request, broken) if request.tenant else ""
-        near = fitting[cluster.of_site[site][fitting]] if site else fitting
-        best = nodes[near[np.argmin(cluster.free_mib[near])]]
-        left_mib = best.free_mib - request.memory_mib
+        return _best_fit(cluster, request, broken, rejected)
+
+
+class LearnedPolicy(Policy):
+    """Hard rules as ever, then the node that a trained scorer likes best; the rule where it was not trained for that.
+
+    Args:
+        scorer: weights and limits.
+        version: its name in the registry.
+    """
+
+    def __init__(self, scorer: Scorer, version: str) -> None:
+        self._scorer = scorer
+        self.version = version
+
+    def place(self, cluster: Cluster, request: Request) -> Choice | Refusal:
+        """Choose among the nodes of `cluster`; the same for any order of them."""
+        broken = first_broken(cluster, request)
+        rejected = _forbidden(cluster, request, broken)
+        if not (broken < 0).any():
+            return _refuse(broken, rejected)
+        strange = outside(self._scorer, cluster, request)
+        if strange:
+            choice = _best_fit(cluster, request, broken, rejected)
+            return replace(choice, reason=f"{choice.reason}; the rule, since {strange}")
+        return self._score(cluster, request, np.flatnonzero(broken < 0), rejected)
+
+    def _score(
+        self, cluster: Cluster, request: Request, fitting: npt.NDArray[np.int64], rejected: dict[str, str]
+    ) -> Choice:
+        parts = features(cluster, request)[fitting] * self._scorer.weights
+        scores = parts.sum(axis=1)
+        first = int(np.argmax(scores))
+        best = cluster.nodes[fitting[first]]
+        against = parts[first] - parts
+        most = np.argmax(against, axis=1).tolist()
         reasons = {**rejected}
-        for row in fitting.tolist():
-            other = nodes[row]
-            if site and other.site != site:
-                reasons[other.name] = f"in site {other.site}, the tenant's guests go to {site}"
-            elif other is not best:
-                reasons[other.name] = (
-                    f"would leave {other.free_mib - request.memory_mib} MiB free, {best.name} {left_mib} MiB"
+        for index, (row, score) in enumerate(zip(fitting.tolist(), scores.tolist(), strict=True)):
+            if index != first:
+                reasons[cluster.nodes[row].name] = (
+                    f"scores {score:.3f}, {best.name} {scores[first]:.3f}; most by {SCORED[most[index]]}"
                 )
-        where = f" in {site}, where the tenant's guests go" if site else ""
-        return Choice(best.name, f"best fit of {near.size}{where}: {left_mib} MiB stay free there", reasons)
+        share = ", ".join(f"{SCORED[i]} {parts[first, i]:+.3f}" for i in np.argsort(-np.abs(parts[first]))[:3])
+        reason = f"best score of {fitting.size} by {self.version}: {scores[first]:.3f} ({share})"
+        return Choice(best.name, reason, reasons, self.version)
 
 
-def load_policy(version: str | None = None) -> Policy:
-    """The policy of that version; None: what answers now, which is the rule.
+def load_policy(version: str | None = None, registry: Path | None = None) -> Policy:
+    """The policy of that version; None: what is in use in `registry`, or came with the package, else the rule.
 
     Raises:
         VersionUnknown: there is no such version.
+        VersionInvalid: it is damaged, not trusted, or no placement scorer.
     """
-    if version is not None:
-        raise VersionUnknown(f"there is no placement policy {version}: none was trained yet; leave the version out")
-    return Policy()
+    known = Registry(registry, "placement")
+    scorer = load_scorer(known, version)
+    return Policy() if scorer is None else LearnedPolicy(scorer, version or str(known.state().in_use))
+
+
+def load_scorer(registry: Registry, version: str | None = None) -> Scorer | None:
+    """The scorer of that version, or of the one in use; None where none is. Raises as `load_policy` does."""
+    if version is None and registry.state().in_use is None:
+        return None
+    loaded = registry.load(version)
+    try:
+        return scorer_of(loaded.tensors(SCORER))
+    except ValueError as error:
+        raise VersionInvalid(f"placement {loaded.version}: {error}") from error
+
+
+def _forbidden(cluster: Cluster, request: Request, broken: npt.NDArray[np.int64]) -> dict[str, str]:
+    """Why each forbidden node is."""
+    codes = zip(cluster.nodes, broken.tolist(), strict=True)
+    return {node.name: reason(code, cluster, request, node) for node, code in codes if code >= 0}
+
+
+def _best_fit(cluster: Cluster, request: Request, broken: npt.NDArray[np.int64], rejected: dict[str, str]) -> Choice:
+    nodes, fitting = cluster.nodes, np.flatnonzero(broken < 0)
+    site = _site(cluster, request, broken) if request.tenant else ""
+    near = fitting[cluster.of_site[site][fitting]] if site else fitting
+    best = nodes[near[np.argmin(cluster.free_mib[near])]]
+    left_mib = best.free_mib - request.memory_mib
+    reasons = {**rejected}
+    for row in fitting.tolist():
+        other = nodes[row]
+        if site and other.site != site:
+            reasons[other.name] = f"in site {other.site}, the tenant's guests go to {site}"
+        elif other is not best:
+            reasons[other.name] = (
+                f"would leave {other.free_mib - request.memory_mib} MiB free, {best.name} {left_mib} MiB"
+            )
+    where = f" in {site}, where the tenant's guests go" if site else ""
+    return Choice(best.name, f"best fit of {near.size}{where}: {left_mib} MiB stay free there", reasons)
 
 
 def _refuse(broken: npt.NDArray[np.int64], rejected: dict[str, str]) -> Refusal:

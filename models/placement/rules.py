@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.placement.features import FEATURES, describe, exit_of, home_of
+from models.placement.features import FEATURES, describe, doublings_of, exit_of, home_of
 from models.placement.fragments import gpu_fragments
 from models.placement.kernel import Floats, Ints, kernel
 from models.placement.slots import candidates, cards_for, left_free
@@ -94,8 +94,7 @@ def _nilas(state: State, guests: Guests, g: int, now: float, at: Ints, scores: F
     for k in range(len(at)):
         n = at[k]
         beyond = expect - exit_of(exits[n], count[n], now)
-        doublings = math.floor(math.log2(1 + beyond / 900.0)) if beyond > 0 else 0.0
-        scores[k] -= 10 * (_NEW_NODE if count[n] == 0 else doublings)
+        scores[k] -= 10 * (_NEW_NODE if count[n] == 0 else doublings_of(beyond))
 
 
 @kernel
