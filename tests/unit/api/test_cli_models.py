@@ -129,6 +129,17 @@ def test_placement_rules_are_compared_on_a_trace(
     assert seen == [(trace, trace, (0.9, 1.0), 3, 5)]
 
 
+def test_placement_is_trained_on_traces_that_can_be_read(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("cpu,mem\n1,2\n")
+    command = ("train", "placement", "--trace", str(trace), "--trace", str(trace), "--seed", "3", "--generations", "2")
+    assert "has the columns cpu, mem" in models.refused(2, *command)
+    trace.write_text("vcpu,mem_gb,arrive_s\n1,2,0\n1,2,9\n")
+    assert "has no lifetimes" in models.refused(2, *command)
+
+
 def test_a_researcher_needs_no_cluster(tmp_path: Path) -> None:
     """Nothing but the base and typer and rich may be imported; torch not before a model is used."""
     program = f"""
