@@ -137,8 +137,11 @@ make_venv() {
     say "making .venv with $python"
     "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[node,research,dev]'
-    say "compiling the encoder's inner loops"
-    .venv/bin/python -c 'from actors.encoding import decoder, encoder; encoder.warm_up(); decoder.warm_up()'
+    say "compiling the inner loops of the codec and of forecasts"
+    .venv/bin/python -c 'from actors.encoding import decoder, encoder, filler, store
+for each in (encoder, decoder, store, filler): each.warm_up()'
+    .venv/bin/python -c 'from models.bandwidth import load_forecaster
+load_forecaster().predict([1.0] * 60, [float(second) for second in range(60)])'
 }
 
 [ "$(id -u)" = 0 ] || die "this installs system packages and needs root: run it as root or with sudo"
