@@ -24,9 +24,11 @@ from actors.control.commands import (
     SetFlag,
     StartGuest,
     StopGuest,
+    Upgrade,
 )
 from actors.control.leases import wait_ms
 from actors.control.messages import TrailQuery
+from actors.control.model import VERSION
 from actors.control.ownership import risk_of
 from actors.migration.states import Ruling, State
 from benchmarks.surviving.checks import LATE_MS, faults, margins_ms
@@ -49,7 +51,8 @@ class Run:
         self.ended: list[Ended] = []
         self.renewed: dict[str, float] = {}
         for site, node in zip(("x", "y", "z"), NODES, strict=True):
-            self.done(JoinNode(node=node, site=site, speaks=1))
+            self.done(JoinNode(node=node, site=site, speaks=VERSION))
+        self.done(Upgrade(to=VERSION))
         self.done(self.cluster.terms("lease", 12_000, 4_000, 1_000))
         for node in NODES:
             self.acquire(node)

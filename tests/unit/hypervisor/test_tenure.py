@@ -7,6 +7,7 @@ import pytest
 
 from actors.control.commands import ExpireLease, JoinNode, Override, RenewLease, SetTerms
 from actors.control.leases import wait_ms
+from actors.control.model import VERSION
 from actors.control.ownership import risk_of
 from actors.errors import NoMajority
 from actors.hypervisor.engine.terms import Wanted
@@ -206,7 +207,7 @@ async def test_one_node_sets_the_terms_as_soon_as_they_are_allowed(tmp_path: Pat
     await site.tenure.turn()
     assert states.state.cluster.terms.takeover == "operator", "two members have no third voice"
     assert site.order() is None
-    states.must(JoinNode(node="c", site="c", speaks=1), "operator:test")
+    states.must(JoinNode(node="c", site="c", speaks=VERSION), "operator:test")
     site.now_ms += 31_000
     await site.tenure.turn()
     assert states.state.cluster.terms.takeover == "lease"
