@@ -138,7 +138,17 @@ def _look(kept: list[tuple[Trace, int, int, Array, np.ndarray]], horizons_s: Arr
 
 
 def train(data: Examples, args: Args, progress: Callable[[int, float], None] | None = None) -> Net:
-    """A net trained on all of `data`; its scalers are of nothing else."""
+    """A net trained on all of `data`; its scalers are of nothing else. The same seed gives the same net."""
+    before = torch.are_deterministic_algorithms_enabled()
+    # Gradients of rows that are gathered twice are else added up in whatever order the threads come to them.
+    torch.use_deterministic_algorithms(True)
+    try:
+        return _train(data, args, progress)
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _train(data: Examples, args: Args, progress: Callable[[int, float], None] | None) -> Net:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     net = Net(Shape(data.steps.shape[2], data.features.shape[1], args.hidden, args.width, args.recurrent))
