@@ -65,10 +65,11 @@ class Preflight:
             raise NodeUnknown(node=target)
         if target == info.node:
             raise SameNode(guest=info.name, node=target)
+        # First the link: while it is down, what is asked of other sites takes its time.
+        link = await self._remotes.transport(info.node).connect(target)
         if request.to:
             await self.keep_rules(info, target, parted=request.parted)
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
-        link = await self._remotes.transport(info.node).connect(target)
         welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
         codec = self._switches.on("hde", info.name, info.node)
         path = choose(link, welcome.paths, await self._offered(link, info.node, codec=codec), codec=codec)

@@ -131,7 +131,7 @@ class Client:
     def label(self, request: LabelGuest) -> GuestInfo:
         """Change what placement heeds of a guest."""
         body = {kind: value for kind, value in msgspec.to_builtins(request).items() if kind != "name"}
-        return self._ask("PATCH", f"/v1/guests/{_part(request.name)}/attributes", GuestInfo, json=body)
+        return self._ask("PATCH", f"/v1/guests/{_part(request.name)}", GuestInfo, json=body)
 
     def drain(self, node: str, *, dry_run: bool, part_groups: bool) -> SweepView:
         """Let a node take no guests and move those that it has elsewhere."""

@@ -75,7 +75,7 @@ async def show_guest(backend: BackendDep, name: GuestPath) -> GuestView:
     return GuestView.of(await backend.guest(GuestQuery(name=name)))
 
 
-@router.patch("/{name}/attributes", responses=documented(*_ON_ONE, RuleBroken))
+@router.patch("/{name}", responses=documented(*_ON_ONE, RuleBroken))
 async def label_guest(backend: BackendDep, name: GuestPath, body: AttributesChange) -> GuestView:
     """Change what placement heeds of a guest; refused where it could not be then."""
     changed = body.model_dump(exclude_none=True)

@@ -17,7 +17,7 @@ from actors.hypervisor.engine.fit import (
     missing_parents,
     portable_cpu,
 )
-from actors.hypervisor.messages import DiskSpec, GuestInfo
+from actors.hypervisor.messages import NO_ATTRIBUTES, DiskSpec, GuestInfo
 
 UUID = "8a1bb3c8-7c4b-4be5-9d3a-0b1c2d3e4f50"
 FOLDERS = ("/var/lib/novacron/images",)
@@ -36,7 +36,8 @@ def definition(**changes: object) -> Domain:
     return Domain(
         **{
             "name": "web1", "uuid": UUID, "memory_mib": 512, "vcpus": 1, "arch": "x86_64", "machine": "pc-q35-10.0",
-            "cpu_model": "qemu64", "emulator": "", "boot_files": [], "disks": [], **changes,
+            "cpu_model": "qemu64", "emulator": "", "boot_files": [], "disks": [],
+            "attributes": NO_ATTRIBUTES, **changes,
         }
     )  # fmt: skip
 
