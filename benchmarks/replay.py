@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.model_registry import opened
 from api.cli.output import note
 
 app = typer.Typer(help="Plays whole moves over recorded links with the product's decisions and several forecasters.")
@@ -20,18 +21,28 @@ def replay(
     per_set: Annotated[int, typer.Option(min=1, max=10_000, help="Recordings of each file, at most.")] = 8,
     pause_ms: Annotated[int, typer.Option(min=1, max=60_000, help="Budget of the pause.")] = 300,
     tune: Annotated[bool, typer.Option("--tune", help="Play the recordings that decisions are tuned on.")] = False,
+    registry: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Whose forecaster in use `pba` asks; else the package's own.")
+    ] = None,
 ) -> None:
     """Play each recording with each kind of guest and each forecaster; the same decisions, the same moves."""
+    import torch
+
     from benchmarks.replaying.rows import ALL, COLUMNS, rows
     from benchmarks.replaying.run import Pair, pairs
-    from benchmarks.replaying.systems import SYSTEMS
+    from benchmarks.replaying.systems import systems
     from benchmarks.replaying.traces import chosen, parted, read_recorded
     from benchmarks.report import show, write
+    from models.bandwidth import load_forecaster
 
+    torch.set_num_threads(1)
+    with opened(registry, "bandwidth"):
+        forecaster = load_forecaster(None, registry)
+    note(f"pba asks the forecaster {forecaster.version}")
     to_tune, to_report = parted(read_recorded(data, index))
     picked = chosen(to_tune if tune else to_report, per_set)
     played: list[Pair] = []
-    for pair in pairs(picked, SYSTEMS, pause_ms):
+    for pair in pairs(picked, systems(forecaster), pause_ms):
         if not played or played[-1].recorded.name != pair.recorded.name:
             note(f"{pair.recorded.dataset}: {pair.recorded.name}")
         played.append(pair)

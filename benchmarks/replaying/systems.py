@@ -1,15 +1,22 @@
-"""Who forecasts in a replay: the product's forecaster, the simple ones, and one that knows what comes."""
+"""Who forecasts in a replay: the product's predictor, the simple ones, and one that knows what comes."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from actors.config.schema import Prediction
+from actors.prediction import engine
+from actors.prediction.asking import ask
 from actors.prediction.messages import Forecast
+from actors.transport.messages import LinkSample
 from benchmarks.replaying.link import Link
 from models.bandwidth.baselines import LastValue
 from models.bandwidth.ewma import Ewma
 from models.bandwidth.forecast import QUANTILES, Forecaster
+
+if TYPE_CHECKING:
+    from models.bandwidth import predict
 
 HALF_LIFE_S, HISTORY_S = 10.0, 600.0
 SHORT_S = 1.0
@@ -48,6 +55,31 @@ class Simple:
             mean=point.mean, low=point.low, high=point.high, horizon_s=horizon_s, method=self._method,
             samples=point.samples, streams=4, quantiles=list(point.quantiles),
         )  # fmt: skip
+
+
+class Pba:
+    """The product's predictor of one link, with a forecaster that is asked after every sample, as in a cluster."""
+
+    def __init__(self, forecaster: "predict.Forecaster") -> None:
+        self._forecaster = forecaster
+        self._link = engine.Link(Prediction(), default_streams=4)
+
+    def observe(self, at_s: float, bytes_per_s: float) -> None:
+        """As `System`."""
+        carried = int(bytes_per_s)
+        sample = LinkSample(
+            at=at_s, rtt_ms=0, jitter_ms=0, sent_bytes=carried, acked_bytes=carried, busy_share=1.0, retransmits=0
+        )
+        self._link.observe([sample])
+        key = ("here", "there")
+        self._link.fan = ask(self._forecaster, {key: tuple(self._link.series)}).get(key)
+        self._link.settle()
+        self._link.note(at_s)
+
+    def ahead(self, now_s: float, horizon_s: float) -> Forecast | None:
+        """As `System`."""
+        told = self._link.forecast(now_s, horizon_s)
+        return told if told.samples else None
 
 
 class Oracle:
@@ -101,4 +133,12 @@ def last_value(link: Link) -> System:  # noqa: ARG001
     return Simple(LastValue(HISTORY_S), "last-value")
 
 
-SYSTEMS: dict[str, Make] = {"ewma": ewma, "ewma-mean": ewma_mean, "last-value": last_value, "oracle": Oracle}
+def systems(forecaster: "predict.Forecaster") -> dict[str, Make]:
+    """Every system by its name; `forecaster` is what the product's predictor asks."""
+    return {
+        "ewma": ewma,
+        "ewma-mean": ewma_mean,
+        "last-value": last_value,
+        "pba": lambda _: Pba(forecaster),
+        "oracle": Oracle,
+    }

@@ -13,8 +13,10 @@ from benchmarks.replaying.link import Link
 from benchmarks.replaying.move import Ended, Move, Promise
 from benchmarks.replaying.rows import MISSED, kept, missed, rows
 from benchmarks.replaying.run import Pair, memory_for, pairs, play
-from benchmarks.replaying.systems import SYSTEMS, Oracle, ewma
+from benchmarks.replaying.systems import Oracle, Pba, ewma, systems
 from benchmarks.replaying.traces import Recorded, chosen, parted, read_recorded
+from models.bandwidth.calibration import Levels
+from models.bandwidth.predict import Forecaster
 
 STILL = Guest("still", zero=0.0, known=0.0, saves=0.0, region_mib=64, pages_per_s=0, again_bytes=100)
 
@@ -84,12 +86,17 @@ def test_a_move_is_the_same_every_time():
     assert play(one, GUESTS[0], 512 * MIB, ewma, 300) == play(one, GUESTS[0], 512 * MIB, ewma, 300)
 
 
-def test_the_future_tells_a_forecaster_nothing():
+def pba(link):
+    return Pba(Forecaster([], Levels.plain(), "simple"))
+
+
+@pytest.mark.parametrize("make", [ewma, pba])
+def test_the_future_tells_a_forecaster_nothing(make):
     rates = np.random.default_rng(2).gamma(4, 10, 400)
     changed = rates.copy()
     changed[60:] *= 0.1
     first, second = (
-        play(Recorded("set", "g", "t", link_of(r)), GUESTS[0], 4096 * MIB, ewma, 300) for r in (rates, changed)
+        play(Recorded("set", "g", "t", link_of(r)), GUESTS[0], 4096 * MIB, make, 300) for r in (rates, changed)
     )
     until_s = 60 - 20
     assert [p for p in first.promises if p.at_s < until_s] == [p for p in second.promises if p.at_s < until_s]
@@ -141,9 +148,23 @@ def test_rows_compare_pair_by_pair():
 
 def test_every_pair_meets_every_system():
     recorded = [Recorded("set", "g", "t", link_of(60, 120))]
-    played = list(pairs(recorded, SYSTEMS, 300))
+    played = list(pairs(recorded, systems(Forecaster([], Levels.plain())), 300))
     assert [pair.guest for pair in played] == list(GUESTS)
-    assert all(set(pair.ended) == set(SYSTEMS) for pair in played)
+    assert all(set(pair.ended) == {"ewma", "ewma-mean", "last-value", "pba", "oracle"} for pair in played)
+
+
+def test_the_predictor_answers_as_in_a_cluster():
+    """The model's word as long as it is no worse on this link; before any sample nothing."""
+    link = link_of(50)
+    system = pba(link)
+    assert system.ahead(0.0, 5.0) is None
+    for second in range(1, 41):
+        system.observe(float(second), link.mean(second - 1.0, float(second)))
+    told = system.ahead(40.0, 5.0)
+    assert told.method == "blend"
+    assert told.mean == pytest.approx(50 * 125_000, rel=0.01)
+    assert told.truths > 0, "what was told met its truth"
+    assert told.low <= told.mean <= told.high
 
 
 def write(path, names, mbit=20, seconds=40):
