@@ -55,6 +55,7 @@ from actors.migration.receiver import TARGET_READ_S, Receiver
 from actors.migration.remotes import Remotes, TransportOf
 from actors.migration.sampler import Sampler
 from actors.migration.survey import Survey
+from actors.migration.sweep_shelf import SWEEPS_FILE, SweepShelf
 from actors.migration.sweeps import SweepDesk
 from actors.placement.picture import drained
 from actors.transport.messages import LinkPeriods, LinkState
@@ -83,17 +84,21 @@ class MigrationManager(Service):
         self._desk = Desk(config, self._remotes, preflight, self._receiver, self._owners)
         self._keeper = Keeper(self._remotes, self._survey, preflight, self._desk)
         self._failovers = Failovers(self._remotes, self._survey, preflight, self._desk, agreed)
-        self._sweeps = SweepDesk(self._remotes, self._survey, self._owners, self, config.placement.moves_at_once)
+        shelf = SweepShelf(config.node.state_dir / SWEEPS_FILE)
+        at_once = config.placement.moves_at_once
+        self._sweeps = SweepDesk(self._remotes, self._survey, self._owners, self, at_once, shelf)
         self._sampler = Sampler(self._remotes, self._survey)
         self._sampling: asyncio.Task[None] | None = None
         self._self = Caller(node=config.node.name, site=self._remotes.calls.site, same_site=True)
         self._led_by: dict[str, str] = {}  # job whose target is here → the site that leads it
 
     async def serve(self, caller: Caller, method: str, body: bytes) -> bytes:
-        """As every service; the first call after a (re)start also takes up the jobs in the journal."""
+        """As every service; the first call after a (re)start also takes up the jobs in the journal, then drains and
+        rebalancings."""
         if self._sampling is None:
             self._sampling = asyncio.create_task(self._sampler.run(), name="sampler")
             self._desk.recover()
+            self._sweeps.recover()
         return await super().serve(caller, method, body)
 
     async def close(self) -> None:

@@ -57,6 +57,7 @@ class Failovers:
                 override has to repeat what it risks.
             Conflict, SameNode: it is where it can be started or runs.
             NoTakeover, NoRoom, Incompatible, NoPlacement, NodeUnknown: the target can't boot it.
+            RuleBroken: the node that was named breaks a rule of the guest's attributes, or is drained.
             NoMajority: nobody can say.
         """
         topology = self._remotes.calls.topology
@@ -71,7 +72,10 @@ class Failovers:
             held = await self._held(record)
             if held and not request.override:
                 raise _still_held(record, held)
-            target = request.to or await self._choose(record)
+            wanted = _wanted(record)
+            if request.to:
+                await self._preflight.keep_rules(wanted, request.to, lost=True)
+            target = request.to or await self._choose(record, wanted)
             site = topology.site_of(target)
             if site is None or (site.name != self._remotes.calls.site and not from_here):
                 raise NodeUnknown(node=target)
@@ -109,14 +113,18 @@ class Failovers:
             return
         raise Conflict(detail=f"guest {record.name} is {there.state} on {there.node}: start it there")
 
-    async def _choose(self, record: Guest) -> str:
-        domain = parse_domain(record.definition)
-        wanted = GuestInfo(
-            name=record.name, uuid=domain.uuid, node="", site="", state="shut-off", memory_mib=domain.memory_mib,
-            vcpus=domain.vcpus, attributes=domain.attributes,
-        )  # fmt: skip
+    async def _choose(self, record: Guest, wanted: GuestInfo) -> str:
         exclude = [record.node] if record.node else []
         return (await self._preflight.choose(wanted, exclude=exclude, everywhere=True)).node
+
+
+def _wanted(record: Guest) -> GuestInfo:
+    """The guest as placement is asked about it, by the definition that was agreed on."""
+    domain = parse_domain(record.definition)
+    return GuestInfo(
+        name=record.name, uuid=domain.uuid, node="", site="", state="shut-off", memory_mib=domain.memory_mib,
+        vcpus=domain.vcpus, attributes=domain.attributes,
+    )  # fmt: skip
 
 
 def _still_held(record: Guest, held: list[str]) -> StateRefused:

@@ -350,6 +350,6 @@ class SweepId(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sweeps(msgspec.Struct, frozen=True, kw_only=True):
-    """Those that the manager knows, newest first; one that is started again knows none."""
+    """Those that the manager knows, newest first."""
 
     sweeps: list[SweepView]

@@ -5,7 +5,18 @@ import time
 
 import msgspec
 
-from actors.errors import GuestBusy, GuestNotRunning, NodeUnknown, RuleBroken, SameNode, Unreachable
+from actors.errors import (
+    GuestBusy,
+    GuestNotRunning,
+    Incompatible,
+    LinkDown,
+    NodeUnknown,
+    NoPlacement,
+    NoRoom,
+    RuleBroken,
+    SameNode,
+    Unreachable,
+)
 from actors.flags.file import Switches
 from actors.hypervisor.messages import GuestInfo, MovePath
 from actors.migration.decisions import UNKNOWN_S, horizon_s, streams_of
@@ -21,6 +32,8 @@ from actors.placement.picture import drained, neighbours, objection
 from actors.transport.messages import LinkState
 
 RTT_AGE_S = 60.0
+TRIES = 4
+"""Nodes that are asked whether they take a guest, where placement may choose."""
 
 
 class Cleared(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,19 +69,40 @@ class Preflight:
             raise GuestBusy(guest=info.name, job=info.job)
         if info.state != "running":
             raise GuestNotRunning(guest=info.name, state=info.state)
-        reason = ""
-        target = request.to
-        if not target:
-            placed = await self.choose(info, exclude=[info.node], everywhere=True)
-            target, reason = placed.node, placed.reason
-        elif self._remotes.calls.topology.member(target) is None:
-            raise NodeUnknown(node=target)
-        if target == info.node:
-            raise SameNode(guest=info.name, node=target)
+        if not request.to:
+            return await self._anywhere(info)
+        if self._remotes.calls.topology.member(request.to) is None:
+            raise NodeUnknown(node=request.to)
+        if request.to == info.node:
+            raise SameNode(guest=info.name, node=request.to)
         # First the link: while it is down, what is asked of other sites takes its time.
-        link = await self._remotes.transport(info.node).connect(target)
-        if request.to:
-            await self.keep_rules(info, target, parted=request.parted)
+        link = await self._remotes.transport(info.node).connect(request.to)
+        await self.keep_rules(info, request.to, parted=request.parted)
+        return await self._cleared(info, request.to, link)
+
+    async def _anywhere(self, info: GuestInfo) -> Cleared:
+        """The move to the best node that takes the guest: its disks and CPU are what only the chosen node knows.
+
+        Raises:
+            NoPlacement: none does; `TRIES` are asked at most.
+        """
+        refused: dict[str, str] = {}
+        while True:
+            try:
+                placed = await self.choose(info, exclude=[info.node, *refused], everywhere=True)
+            except NoPlacement as error:
+                if not refused:
+                    raise
+                raise _nowhere(info.name, refused, str(error.fields["reasons"])) from error
+            try:
+                link = await self._remotes.transport(info.node).connect(placed.node)
+                return await self._cleared(info, placed.node, link, placed.reason)
+            except (Incompatible, NoRoom, LinkDown) as error:
+                refused[placed.node] = str(error)
+                if len(refused) == TRIES:
+                    raise _nowhere(info.name, refused) from error
+
+    async def _cleared(self, info: GuestInfo, target: str, link: LinkState, reason: str = "") -> Cleared:
         guest = await self._remotes.agent(info.node).guest_xml(info.name)
         welcome = await self._receiver.of(target).check(CheckTarget(target=target, guest=guest))
         codec = self._switches.on("hde", info.name, info.node)
@@ -102,8 +136,10 @@ class Preflight:
         )
         return await self._remotes.place(request)
 
-    async def keep_rules(self, info: GuestInfo, node: str, *, parted: tuple[str, ...] = ()) -> None:
+    async def keep_rules(self, info: GuestInfo, node: str, *, parted: tuple[str, ...] = (), lost: bool = False) -> None:
         """See that a node which nobody chose by the rules keeps those of the guest's attributes, and takes guests.
+
+        `lost`: the guest's node is, and with it maybe those it should be together with; they hold it up no longer.
 
         Raises:
             RuleBroken: it doesn't.
@@ -116,7 +152,7 @@ class Preflight:
             found = await self._survey.guests(everywhere=True)
             others = neighbours(found.guests)
             missing = set(wanted.together).difference(parted, *(one.groups for one in others if one.name != info.name))
-            if found.silent and missing:
+            if found.silent and missing and not lost:
                 raise Unreachable(what=f"{', '.join(found.silent)}, which may have guests of {', '.join(missing)}")
         if against := objection(info, node, site_of, others, draining=draining - {info.node}, parted=parted):
             rule, reason = against
@@ -133,3 +169,9 @@ class Preflight:
         states = await self._remotes.transport(source).links(time.time() - RTT_AGE_S)
         samples = [sample for link in states.links if link.peer == target for sample in link.samples]
         return min((sample.rtt_ms for sample in samples if sample.rtt_ms > 0), default=0.0)
+
+
+def _nowhere(guest: str, refused: dict[str, str], others: str = "") -> NoPlacement:
+    """`others`: why not the rest, which has the refused ones as excluded."""
+    kept = [one for one in others.split("; ") if one and one.partition(":")[0] not in refused]
+    return NoPlacement(guest=guest, reasons="; ".join([*(f"{node}: {why}" for node, why in refused.items()), *kept]))

@@ -1,4 +1,4 @@
-"""Drains and rebalancings of one manager: planned, carried out by ordinary moves, watched and cancelled."""
+"""Drains and rebalancings of one manager: planned, made by ordinary moves, watched, cancelled, taken up again."""
 
 import asyncio
 import contextlib
@@ -23,6 +23,7 @@ from actors.migration.remotes import Remotes
 from actors.migration.states import ENDED, State
 from actors.migration.survey import Survey
 from actors.migration.sweep_order import MOVING, PLANNED, startable
+from actors.migration.sweep_shelf import Shelved, SweepShelf
 from actors.placement.messages import PastMove, PlanMoves
 from actors.placement.picture import drained
 
@@ -57,17 +58,34 @@ class SweepDesk:
         remotes, survey, owners: the actors and what there is.
         moves: makes the moves.
         at_once: moves under way at once.
+        shelf: where they outlast the manager.
     """
 
-    def __init__(self, remotes: Remotes, survey: Survey, owners: Owners, moves: Moves, at_once: int) -> None:
+    def __init__(
+        self, remotes: Remotes, survey: Survey, owners: Owners, moves: Moves, at_once: int, shelf: SweepShelf
+    ) -> None:
         self._remotes = remotes
         self._survey = survey
         self._owners = owners
         self._moves = moves
         self._at_once = at_once
+        self._shelf = shelf
+        self._writing = asyncio.Lock()
         self._known: dict[str, SweepView] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
+
+    def recover(self) -> None:
+        """Go on with what an earlier manager of this node was about; blocking, once.
+
+        A move is asked for under the key that it had, so one that was begun is found again, never made twice.
+        """
+        shelved = self._shelf.read()
+        self._known = {view.id: view for view in shelved.sweeps}
+        self._cancelled = set(shelved.cancelled)
+        for view in shelved.sweeps:
+            if view.state == "running":
+                self._begin(view.id)
 
     async def close(self) -> None:
         """Let go of what is under way; moves that have begun go on."""
@@ -109,7 +127,8 @@ class SweepDesk:
         self._known[made.id] = made
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
-        self._tasks[made.id] = asyncio.create_task(self._run(made.id), name=made.id)
+        await self._write()
+        self._begin(made.id)
         return made
 
     async def cancel(self, name: str) -> SweepView:
@@ -117,6 +136,7 @@ class SweepDesk:
         view = self.view(name)
         if view.state == "running":
             self._cancelled.add(name)
+            await self._write()
             for move in view.moves:
                 if move.state == MOVING and move.job:
                     with contextlib.suppress(PastNoReturn, Unreachable):
@@ -158,15 +178,26 @@ class SweepDesk:
 
     # -- running ----------------------------------------------------------------------------------------------------
 
+    def _begin(self, name: str) -> None:
+        self._tasks[name] = asyncio.create_task(self._run(name), name=name)
+
     async def _run(self, name: str) -> None:
-        under_way: set[asyncio.Task[None]] = set()
+        try:
+            await self._make_moves(name)
+        except Exception:  # its end must be told, whatever is wrong with it
+            log.exception("a drain or rebalancing broke off", sweep=name)
+        await self._end(name)
+
+    async def _make_moves(self, name: str) -> None:
+        begun = [index for index, move in enumerate(self._known[name].moves) if move.state == MOVING]
+        under_way = {asyncio.create_task(self._move(name, index)) for index in begun}
         try:
             while True:
                 view = self._known[name]
                 if name not in self._cancelled:
                     states = [move.state for move in view.moves]
                     for index in startable([move.plan for move in view.moves], states, self._at_once):
-                        self._note(name, index, state=MOVING)
+                        await self._note(name, index, state=MOVING)
                         under_way.add(asyncio.create_task(self._move(name, index)))
                 if not under_way:
                     break
@@ -174,7 +205,6 @@ class SweepDesk:
         finally:
             for task in under_way:
                 task.cancel()
-        self._end(name)
 
     async def _move(self, name: str, index: int) -> None:
         plan = self._known[name].moves[index].plan
@@ -183,17 +213,21 @@ class SweepDesk:
         )
         try:
             job = await self._moves.submit_here(request)
-            self._note(name, index, job=job.id)
+            await self._note(name, index, job=job.id)
             if name in self._cancelled:
                 await self._moves.cancel_here(job.id)
             job = await self._until_ended(job)
         except NovaCronError as error:
             log.warning("a planned move is not made", sweep=name, guest=plan.guest, error=str(error))
-            self._note(name, index, state="failed", error=str(error))
+            await self._note(name, index, state="failed", error=str(error))
+            return
+        except Exception as error:  # the other moves go on
+            log.exception("a planned move failed by a fault of the manager", sweep=name, guest=plan.guest)
+            await self._note(name, index, state="failed", error=f"a fault of the manager: {error!r}")
             return
         done = job.state == State.COMPLETED
         state = "completed" if done else "cancelled" if job.state == State.CANCELLED else "failed"
-        self._note(name, index, state=state, error="" if done else job.message)
+        await self._note(name, index, state=state, error="" if done else job.message)
 
     async def _until_ended(self, job: JobView) -> JobView:
         heard_at = time.monotonic()
@@ -207,17 +241,35 @@ class SweepDesk:
                     raise
         return job
 
-    def _note(self, name: str, index: int, **changes: str) -> None:
+    async def _note(self, name: str, index: int, **changes: str) -> None:
         view = self._known[name]
         moves = list(view.moves)
         moves[index] = replace(moves[index], **changes)
         self._known[name] = replace(view, moves=moves)
+        await self._write()
 
-    def _end(self, name: str) -> None:
+    async def _end(self, name: str) -> None:
         view = self._known[name]
-        moves = [replace(move, state="cancelled") if move.state == PLANNED else move for move in view.moves]
+        moves = [_ended(move) for move in view.moves]
         failed = any(move.state != "completed" for move in moves) or bool(view.stays)
         state = "cancelled" if name in self._cancelled else "failed" if failed else "completed"
         self._known[name] = replace(view, moves=moves, state=state, ended_at=time.time())
         self._cancelled.discard(name)
         self._tasks.pop(name, None)
+        await self._write()
+
+    async def _write(self) -> None:
+        async with self._writing:
+            shelved = Shelved(sweeps=list(self._known.values()), cancelled=sorted(self._cancelled))
+            await asyncio.to_thread(self._shelf.write, shelved)
+
+
+def _ended(move: SweepMove) -> SweepMove:
+    """A move of one that has ended: what had not begun never does, what nobody watches any more is said to."""
+    if move.state == PLANNED:
+        return replace(move, state="cancelled")
+    if move.state == MOVING:
+        return replace(
+            move, state="failed", error="it is not watched any more: `novacron migrations` shows how it stands"
+        )
+    return move

@@ -1,4 +1,4 @@
-"""Which policy answers: the version in use, or the rule where it is missing, slow or switched off; and who listens."""
+"""Which policy answers: the version in use, or the rule where it is missing, slow, faulty or off; and who listens."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ LOOK_S = 30.0
 """How often the registry is looked at."""
 SLOW_S = 0.05
 REST_S = 60.0
-"""A version that took longer than `SLOW_S` for an answer leaves them to the rule for so long."""
+"""A version that took longer than `SLOW_S` for an answer, or failed, leaves them to the rule for so long."""
 
 
 class Serving:
@@ -56,24 +56,37 @@ class Serving:
     def choose(self, cluster: Cluster, request: Request, *, on: bool) -> tuple[Choice | Refusal, dict[str, str]]:
         """The answer, and by version (or ``rule``) the node that each of the others would have chosen.
 
-        Off, the rule answers and the version in use only listens.
+        Off, the rule answers and the version in use only listens; where that fails, the rule answers too.
         """
         in_use = self._in_use if self._clock() >= self._rests_until else None
         answering = in_use if on and in_use is not None else self._rule
-        others = {one.version: one for one in (self._rule, in_use, self._shadow) if one is not None}
-        others.pop(answering.version)
         answer = self._ask(answering, cluster, request)
+        if answer is None:
+            answering, in_use, answer = self._rule, None, self._rule.place(cluster, request)
         if isinstance(answer, Refusal):
             return answer, {}
+        others = {one.version: one for one in (self._rule, in_use, self._shadow) if one is not None}
+        others.pop(answering.version)
         listening = {}
         for version, policy in others.items():
             other = self._ask(policy, cluster, request)
             listening[version] = other.node if isinstance(other, Choice) else ""
         return answer, listening
 
-    def _ask(self, policy: Policy, cluster: Cluster, request: Request) -> Choice | Refusal:
+    def _ask(self, policy: Policy, cluster: Cluster, request: Request) -> Choice | Refusal | None:
+        """What `policy` says; None where a version fails: one in use rests then, one in the shadow is let go."""
+        if policy is self._rule:
+            return policy.place(cluster, request)
         begun = self._clock()
-        answer = policy.place(cluster, request)
+        try:
+            answer = policy.place(cluster, request)
+        except Exception:  # whatever is wrong with a version, guests are placed
+            log.exception("a placement model failed: the rule answers", version=policy.version)
+            if policy is self._in_use:
+                self._rests_until = self._clock() + REST_S
+            else:
+                self._shadow = None
+            return None
         took = self._clock() - begun
         if took > SLOW_S and policy is self._in_use:
             self._rests_until = self._clock() + REST_S

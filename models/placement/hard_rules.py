@@ -92,7 +92,7 @@ _CHECKS = (
     _Check(
         HardRule.EXCLUDED,
         lambda c, r: _per_node(c, bool(r.exclude), lambda node: node.name in r.exclude),
-        lambda _c, _r, _node: "excluded (the guest's present node)",
+        lambda _c, _r, _node: "excluded (the guest's present node, or one that refused it)",
     ),
     _Check(
         HardRule.SITE,

@@ -17,6 +17,7 @@ from actors.errors import (
     DeadlineExceeded,
     GuestExists,
     HypervisorDown,
+    Incompatible,
     LinkDown,
     NodeUnknown,
     NoRoom,
@@ -253,6 +254,8 @@ class FakeAgent(Service):
     async def check_incoming(self, caller: Caller, request: CheckIncoming) -> Empty:
         if request.info.name in self.guests_here:
             raise GuestExists(node=self.node, guest=request.info.name)
+        if self.fail == "check_incoming":
+            raise Incompatible(node=self.node, guest=request.info.name, reason="disk vda: /images/vda is not there")
         if self.free_mib < request.info.memory_mib:
             raise NoRoom(
                 node=self.node,

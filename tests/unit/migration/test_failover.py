@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.control.commands import AdvanceMove, BeginMove, FailOver, Override, StopGuest, YieldLease
+from actors.control.commands import AdvanceMove, BeginMove, DefineGuest, FailOver, Override, StopGuest, YieldLease
 from actors.control.model import LeaseState, Run
 from actors.errors import (
     Conflict,
@@ -11,13 +11,14 @@ from actors.errors import (
     NoMajority,
     NoPlacement,
     NoTakeover,
+    RuleBroken,
     SameNode,
     StateRefused,
 )
 from actors.hypervisor.messages import TakenOver
 from actors.migration.messages import FailOverGuest
 from actors.migration.states import State
-from tests.unit.migration.site import TwoSites
+from tests.unit.migration.site import DEFINITION, TwoSites
 
 ASKED = FailOverGuest(guest="web", by="operator:test", reason="it burnt down", to="b1")
 
@@ -155,3 +156,25 @@ async def test_nothing_is_decreed_where_there_is_room_nowhere(lost: TwoSites) ->
     with pytest.raises(NoPlacement):
         await fail_over(lost, asked(to="", override=True, risk="whatever"))
     unchanged(lost)
+
+
+async def test_a_node_that_is_named_keeps_the_rules_that_placement_keeps(lost: TwoSites) -> None:
+    ends_lease(lost)
+    states = lost.world.states
+    rules = "<metadata><n:placement xmlns:n='https://novacron.dev/xmlns/placement/1' sites='left'/></metadata></domain>"
+    number = states.state.guests["web"].definition_number
+    order = DefineGuest(guest="web", definition=DEFINITION.replace("</domain>", rules), after=number)
+    states.must(order, "node:a1")
+    with pytest.raises(RuleBroken, match="sovereignty: in site right, allowed are left"):
+        await fail_over(lost)
+    assert (await fail_over(lost, asked(to="a2"))).guest.node == "a2"
+
+
+async def test_a_group_that_was_lost_with_the_node_holds_no_failover_up(lost: TwoSites) -> None:
+    ends_lease(lost)
+    states = lost.world.states
+    rules = "<metadata><n:placement xmlns:n='https://novacron.dev/xmlns/placement/1' together='p'/></metadata></domain>"
+    number = states.state.guests["web"].definition_number
+    order = DefineGuest(guest="web", definition=DEFINITION.replace("</domain>", rules), after=number)
+    states.must(order, "node:a1")
+    assert (await fail_over(lost)).guest.node == "b1"

@@ -109,3 +109,22 @@ async def test_a_rule_that_the_guest_breaks_where_it_is_is_no_label(cluster):
     with pytest.raises(BodyInvalid, match="together with it and apart"):
         await cluster.ask("label_guest", LabelGuest(name="web", apart=("x",), together=("x",)), GuestInfo)
     assert cluster.agent("a1").guests_here["web"].attributes == Attributes()
+
+
+async def test_placement_goes_on_to_a_node_that_has_the_disks(cluster):
+    cluster.agent("a2").fail = "check_incoming"
+    job = await cluster.ask("submit", MoveRequest(guest="web"), JobView)
+    assert job.target == "b1"
+
+
+async def test_where_no_node_has_the_disks_each_says_so(cluster):
+    cluster.agent("a2").fail = "check_incoming"
+    cluster.agent("b1").free_mib = 10
+    with pytest.raises(NoPlacement, match=r"a2: .*vda is not there; a1: excl.*; b1: needs 1024 MiB") as refused:
+        await cluster.ask("submit", MoveRequest(guest="web"), JobView)
+    assert str(refused.value).count("a2") == 2  # its own words alone, not that it was excluded
+    cluster.agent("b1").free_mib = 8192
+    cluster.agent("b1").fail = "check_incoming"
+    with pytest.raises(NoPlacement, match=r"a2: .*; b1: .*vda is not there"):
+        await cluster.ask("submit", MoveRequest(guest="web"), JobView)
+    assert not cluster.agent("a1").prepared

@@ -9,6 +9,7 @@ from actors.control.commands import DrainNode
 from actors.errors import Conflict, NodeUnknown, NotFound, Unreachable
 from actors.hypervisor.messages import Attributes
 from actors.migration.messages import SweepId, SweepRequest, Sweeps, SweepView
+from actors.migration.sweep_shelf import SWEEPS_FILE, Shelved, SweepShelf
 
 HERE = Attributes(sites=("left",))
 
@@ -124,3 +125,83 @@ async def test_what_can_not_be_swept(cluster):
     cluster.world.cut.add("right")
     with pytest.raises(Unreachable, match="node b1, whose guests are to move"):
         await sweep(cluster, node="b1", dry_run=True)
+
+
+async def test_a_manager_that_is_started_again_goes_on(cluster):
+    cluster.agent("a1").hold = True
+    for name in ("app-1", "app-2", "app-3"):
+        cluster.agent("a1").put(name)
+    await drained(cluster, "a1")
+    made = await sweep(cluster, node="a1")
+
+    async def two_begun():
+        return len(cluster.agent("a1").moves) == 2
+
+    await until(two_begun)
+    await cluster.kill_manager()
+    cluster.agent("a1").hold = False
+    done = await ended(cluster, made.id)
+    assert {move.state for move in done.moves} == {"completed"}
+    assert len(cluster.agent("a1").moves) == len(done.moves) == 4, "none is made twice"
+    assert (await cluster.ask("sweeps", Empty(), Sweeps)).sweeps == [done]
+
+
+async def test_one_that_was_cancelled_stays_so_after_a_restart(cluster):
+    cluster.agent("a1").hold = True
+    for name in ("app-1", "app-2", "app-3"):
+        cluster.agent("a1").put(name)
+    await drained(cluster, "a1")
+    made = await sweep(cluster, node="a1")
+
+    async def two_begun():
+        return len(cluster.agent("a1").moves) == 2
+
+    await until(two_begun)
+    await cluster.ask("cancel_sweep", SweepId(id=made.id), SweepView)
+    await cluster.kill_manager()
+    cluster.agent("a1").hold = False
+    assert (await ended(cluster, made.id)).state == "cancelled"
+    assert len(cluster.agent("a1").moves) == 2
+
+
+async def test_a_fault_of_the_manager_ends_a_move_and_not_the_others(cluster, monkeypatch):
+    for name in ("app-1", "app-2"):
+        cluster.agent("a1").put(name)
+    await drained(cluster, "a1")
+    manager = cluster.service("manager", "a1")
+    submit = manager.submit_here
+
+    async def faulty(request):
+        if request.guest == "app-1":
+            raise KeyError("app-1")
+        return await submit(request)
+
+    monkeypatch.setattr(manager, "submit_here", faulty)
+    made = await sweep(cluster, node="a1")
+    done = await ended(cluster, made.id)
+    assert {move.plan.guest: move.state for move in done.moves} == {
+        "app-1": "failed", "app-2": "completed", "web": "completed",
+    }  # fmt: skip
+    assert "a fault of the manager: KeyError('app-1')" in [move.error for move in done.moves]
+
+
+async def test_one_whose_order_fails_is_told_as_failed(cluster, monkeypatch):
+    await drained(cluster, "a1")
+
+    def faulty(*_):
+        raise IndexError
+
+    monkeypatch.setattr("actors.migration.sweeps.startable", faulty)
+    made = await sweep(cluster, node="a1")
+    done = await ended(cluster, made.id)
+    assert (done.state, [move.state for move in done.moves]) == ("failed", ["cancelled"])
+
+
+async def test_a_shelf_that_can_not_be_read_is_an_empty_one(tmp_path):
+    path = tmp_path / SWEEPS_FILE
+    shelf = SweepShelf(path)
+    assert shelf.read() == Shelved()
+    path.write_bytes(b"rubbish")
+    assert shelf.read() == Shelved()
+    shelf.write(Shelved(cancelled=["s-1"]))
+    assert shelf.read().cancelled == ["s-1"]

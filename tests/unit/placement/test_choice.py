@@ -28,7 +28,12 @@ def place(request, *nodes):
 @pytest.mark.parametrize(
     ("rule", "request_", "node", "says"),
     [
-        (HardRule.EXCLUDED, replace(REQUEST, exclude=frozenset({"n1"})), NODE, "excluded (the guest's present node)"),
+        (
+            HardRule.EXCLUDED,
+            replace(REQUEST, exclude=frozenset({"n1"})),
+            NODE,
+            "excluded (the guest's present node, or one that refused it)",
+        ),
         (HardRule.SITE, replace(REQUEST, site="right"), NODE, "in site left, not right"),
         (HardRule.SOVEREIGNTY, replace(REQUEST, sites=frozenset("ab")), NODE, "in site left, allowed are a, b"),
         (HardRule.STATE, REQUEST, replace(NODE, state="degraded"), "is degraded"),

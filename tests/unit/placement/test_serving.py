@@ -86,6 +86,29 @@ def test_a_slow_version_rests(tmp_path):
     assert serving.choose(CLUSTER, REQUEST, on=True)[0].by == name
 
 
+def test_a_faulty_version_leaves_the_answer_to_the_rule(tmp_path, monkeypatch):
+    clock, name = Clock(), version(tmp_path)
+    registry(tmp_path).promote(name, force=True)
+    serving = looked(Serving(tmp_path, clock), clock)
+    with monkeypatch.context() as broken:
+        broken.setattr("models.placement.policy.features", lambda *_: 1 / 0)
+        answer, others = serving.choose(CLUSTER, REQUEST, on=True)
+        assert (answer.node, answer.by, others) == ("b", "rule", {})
+    assert serving.choose(CLUSTER, REQUEST, on=True)[0].by == "rule"
+    clock.now += REST_S
+    assert serving.choose(CLUSTER, REQUEST, on=True)[0].by == name
+
+
+def test_a_faulty_shadow_is_let_go(tmp_path, monkeypatch):
+    clock, name = Clock(), version(tmp_path)
+    registry(tmp_path).shadow(name)
+    serving = looked(Serving(tmp_path, clock), clock)
+    monkeypatch.setattr("models.placement.policy.features", lambda *_: 1 / 0)
+    answer, others = serving.choose(CLUSTER, REQUEST, on=True)
+    assert (answer.by, others) == ("rule", {name: ""})
+    assert serving.choose(CLUSTER, REQUEST, on=True)[1] == {}
+
+
 def test_a_damaged_version_is_not_used(tmp_path):
     clock, name = Clock(), version(tmp_path)
     registry(tmp_path).promote(name, force=True)
