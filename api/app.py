@@ -18,7 +18,7 @@ from api.metrics import Metered, Metrics
 from api.models import LinkSwitchView
 from api.move_models import MigrationEvent
 from api.problems import MAX_BODY_BYTES, Problem
-from api.routes import audit, cluster, facts, flags, guests, health, migrations, state_events, store, sweeps
+from api.routes import audit, cluster, facts, flags, guests, health, members, migrations, state_events, store, sweeps
 
 DESCRIPTION = """Moves running QEMU/KVM guests between hosts and sites.
 
@@ -41,7 +41,7 @@ def create_app(backend: Backend, token: str, boot_status: Callable[[], BootStatu
     app.state.boot_status = boot_status
     app.state.metrics = Metrics(backend, boot_status)
     problems.install(app)
-    for routes in (health, cluster, migrations, guests, sweeps, store, facts, flags, audit, state_events):
+    for routes in (health, cluster, members, migrations, guests, sweeps, store, facts, flags, audit, state_events):
         app.include_router(routes.router)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY_BYTES)
     app.add_middleware(Edge, token=token)

@@ -17,11 +17,33 @@ class MemberView(View):
     site: str
     role: str = Field(description="host, or witness: a member without guests")
     leads: bool
-    votes: bool = Field(True, description="false: it is no member any more")
+    votes: bool = Field(True, description="false: it is no member any more, or not yet")
     caught: str = Field("", description="as what it was caught lying, for which the others excluded it")
     match: int = Field(-1, description="newest entry that the leader knows to be on its disk; -1: not known here")
     lag: int = Field(-1, description="entries that it lacks; -1: not known here")
     silent_s: float = Field(-1.0, description="since the answering member last heard of it; -1: never")
+    change: str = Field("", description="joins (it has no vote until it has caught up), leaves, or nothing")
+
+
+class MemberList(View):
+    """The members, those included that are joining or leaving."""
+
+    members: list[MemberView]
+
+
+class NewMember(Request):
+    """A node that is to be a member."""
+
+    node: Name
+
+
+class MemberChangeView(View):
+    """A change of the members that was agreed on; it is carried out from then on, whoever restarts."""
+
+    node: str
+    number: int = Field(description="the member's, given once and never again")
+    index: int = Field(description="of the entry that holds the change")
+    detail: str
 
 
 class ClusterStateView(View):

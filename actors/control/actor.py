@@ -15,16 +15,17 @@ from actors.calls.messages import Address, Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.consensus.chain import LinkMode
-from actors.consensus.ready import Evidence, Membership, Snapshot
+from actors.consensus.ready import Evidence, Member, Membership, Snapshot
 from actors.control import trail
 from actors.control.chores import Chores
 from actors.control.commands import AnyCommand, seal
 from actors.control.decision import Refusal
 from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
-from actors.control.keys import public_of, secret_in
+from actors.control.keys import secret_in
+from actors.control.leaving import Leaving
 from actors.control.links import Links, Register
-from actors.control.members import FOLDER, Founder, founded, founding_of, settings_of
+from actors.control.members import FOLDER, LEFT_FILE, Founder, founded, founding_of, has_left, joined, settings_of
 from actors.control.messages import (
     EVENTS_MAX,
     SERVICE,
@@ -36,6 +37,7 @@ from actors.control.messages import (
     GuestsAnswer,
     JobAnswer,
     LeaseAnswer,
+    MembersAnswer,
     NodesAnswer,
     OfGuest,
     OfJob,
@@ -52,19 +54,24 @@ from actors.control.messages import (
 from actors.control.model import ControlState
 from actors.control.ownership import standing
 from actors.control.parcels import ModesAre, Parcel
+from actors.control.roster import Roster
 from actors.control.shelf import Shelf
 from actors.control.shell import Shell
+from actors.control.store import NOTHING
 from actors.control.switching import Switching
 from actors.control.views import view_of
 from actors.control.watch import Compacted
-from actors.errors import BodyInvalid, GuestUnknown, JobUnknown, NotFound, NovaCronError, StateRefused
+from actors.errors import ActorDown, BodyInvalid, GuestUnknown, JobUnknown, NotFound, NovaCronError, StateRefused
+from actors.files import write_atomically
 from actors.transport.messages import Expose, Forward, LinksQuery, LinkStates
 
 log = structlog.get_logger()
 LOOK_S = 5.0
+MIND_S = 0.5
 _CALL_S = 5.0
 _DEADLINE_MAX_S = 60.0
 Modes = Callable[[], Awaitable[dict[str, LinkMode]]]
+Ask = Callable[[str], Awaitable[MembersAnswer]]
 _commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 
 
@@ -77,21 +84,26 @@ class ClusterState(Service):
         config: this node's configuration.
         register: joins the links' sockets; this node's transport when left out.
         modes: gives the modes of this node's links by the peer's name; this node's transport when left out.
+        ask: asks the member on another node who the members are; by a call when left out.
     """
 
-    def __init__(self, config: Config, register: Register | None = None, modes: Modes | None = None) -> None:
+    def __init__(
+        self, config: Config, register: Register | None = None, modes: Modes | None = None, ask: Ask | None = None
+    ) -> None:
         self._config = config
         self._register = register or _registers(config)
         self._modes = modes or _modes_of(config)
+        self._ask = ask or _ask_of(config)
         self._driver: Driver
-        self._founders: tuple[Founder, ...] = ()
-        self._me: Founder
+        self._roster: Roster
         self._shelf: Shelf
+        self._left = ""
         self._links: Links
         self._distances: Distances
         self._looking: asyncio.Task[None] | None = None
+        self._minding: asyncio.Task[None] | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
-        self._running: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None]
 
     @exposed()
     async def ping(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
@@ -169,7 +181,19 @@ class ClusterState(Service):
     async def cluster(self, caller: Caller, request: Fresh) -> ClusterView:  # noqa: ARG002
         """How the members stand, as this one sees it now."""
         await self._started()
-        return view_of(self._driver.shell, self._me, self._founders, now_ms(), self._config.consensus.mode)
+        return view_of(self._driver.shell, self._roster, now_ms(), self._config.consensus.mode)
+
+    @exposed(to_peers=True)
+    async def members(self, caller: Caller, request: Fresh) -> MembersAnswer:  # noqa: ARG002
+        """Who the members are."""
+        state, shell = await self._fresh(request), self._driver.shell
+        return MembersAnswer(
+            members=list(self._roster.current()),
+            founders=list(self._roster.founders),
+            left=sorted(seat.number for seat in state.seats.values() if seat.left),
+            part=shell.core.part,
+            mode=shell.core.protocol.name.lower(),
+        )
 
     @exposed(to_peers=True)
     async def audit(self, caller: Caller, request: TrailQuery) -> TrailPage:  # noqa: ARG002
@@ -207,6 +231,8 @@ class ClusterState(Service):
         return await self._driver.fresh("the answer", _within(request.deadline_s))
 
     async def _started(self) -> None:
+        if self._left:
+            raise ActorDown(service=f"state@{self._config.node.name}", reason=self._left)
         if self._starting.done() and self._starting.exception() is not None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
         await asyncio.shield(self._starting)
@@ -214,30 +240,37 @@ class ClusterState(Service):
     async def _start(self) -> None:
         config = self._config
         folder = config.node.state_dir / FOLDER
-        self._founders = await asyncio.to_thread(founded, folder, config)
-        mine = [each for each in self._founders if each.node == config.node.name]
+        if left := await asyncio.to_thread(has_left, folder):
+            raise ActorDown(service=f"state@{config.node.name}", reason=left)
+        founders = await asyncio.to_thread(founded, folder, config)
+        came = await asyncio.to_thread(joined, folder)
+        mine = [came.me] if came is not None else [each for each in founders if each.node == config.node.name]
         if not mine:
             raise NotFound(what=f"member of the control state on {config.node.name}")
-        self._me = mine[0]
-        begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in self._founders)))
-        shelf = await asyncio.to_thread(Shelf, folder, begins)
+        begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in founders)))
+        if came is not None:
+            # All that it knows comes from the others; of this part, for which nobody votes who was not a member in it.
+            shelf = await asyncio.to_thread(Shelf, folder, NOTHING, came.part)
+        else:
+            shelf = await asyncio.to_thread(Shelf, folder, begins)
         try:
-            await self._go_on(shelf, folder)
+            await self._go_on(shelf, folder, mine[0], founders, came.members if came is not None else ())
         except BaseException:
             # Or the next try would find it open.
             shelf.close()
             raise
 
-    async def _go_on(self, shelf: Shelf, folder: Path) -> None:
-        """Take part with what is on `shelf`."""
+    async def _go_on(
+        self, shelf: Shelf, folder: Path, me: Founder, founders: tuple[Founder, ...], found: tuple[Founder, ...]
+    ) -> None:
+        """Take part as `me` with what is on `shelf`."""
         self._shelf = shelf
         config, settings = self._config, self._config.consensus
         secret = await asyncio.to_thread(secret_in, folder)
-        peers = {each.number: each.node for each in self._founders if each is not self._me}
-        founding = founding_of(self._founders)
-        self._links = Links(peers, config.node.run_dir / FOLDER, founding, self._register, self._receive)
+        founding = founding_of(founders)
+        self._links = Links(me.number, {}, config.node.run_dir / FOLDER, founding, self._register, self._receive)
         shell = Shell(
-            self._me.number,
+            me.number,
             shelf,
             settings_of(config, founding),
             secret,
@@ -246,24 +279,49 @@ class ClusterState(Service):
             post=self._links.post,
             report=_report,
         )
-        self._distances = Distances(self._me.number, {each.node: each.number for each in self._founders})
+        self._roster = roster = Roster(me, founders, found, shell)
+        self._distances = Distances(me.number, lambda: {each.node: each.number for each in roster.current()})
         switching = Switching(settings, self._distances)
-        chores = Chores(shell, self._me, self._founders, config.topology, public_of(secret), switching)
+        chores = Chores(shell, roster, config.topology, secret, switching)
         self._driver = Driver(
             shell, settings.heartbeat_ms / 1000, lambda now: chores.look(now, int(time.time() * 1000))
         )
         await self._links.start()
+        await self._meet()
         self._running = asyncio.create_task(self._drive(shelf))
+        self._minding = asyncio.create_task(self._mind(Leaving(shell, roster, self._ask), folder))
         if settings.mode == "adaptive":
-            self._looking = asyncio.create_task(self._look_at_links(peers))
-        log.info("member started", number=self._me.number, applied=shell.replica.state.applied)
+            self._looking = asyncio.create_task(self._look_at_links())
+        log.info("member started", number=me.number, applied=shell.replica.state.applied)
 
-    async def _look_at_links(self, peers: dict[int, str]) -> None:
+    def _peers(self) -> dict[Member, str]:
+        here = self._config.node.name
+        known = (each for each in self._roster.current() if self._config.topology.member(each.node) is not None)
+        return {each.number: each.node for each in known if each.node != here}
+
+    async def _meet(self) -> None:
+        for number, node in self._peers().items():
+            await self._links.meet(number, node)
+
+    async def _mind(self, leaving: Leaving, folder: Path) -> None:
+        """Have links to those that join, and end when this member was taken out."""
+        while True:
+            await asyncio.sleep(MIND_S)
+            await self._meet()
+            if why := await leaving.why():
+                log.error("this member was taken out, and stops", reason=why)
+                await asyncio.to_thread(write_atomically, folder / LEFT_FILE, why.encode(), 0o600)
+                self._left = why
+                self._running.cancel()
+                await self._links.stop()
+                return
+
+    async def _look_at_links(self) -> None:
         """Ask the transport for the modes of this member's links, and tell the others, for ever."""
         while True:
             try:
                 modes = self._distances.measured(await self._modes(), now_ms())
-                for number in peers:
+                for number in self._peers():
                     self._links.post(number, ModesAre(modes))
             except NovaCronError as error:
                 log.info("the modes of the links are not known", reason=str(error))
@@ -280,8 +338,9 @@ class ClusterState(Service):
         try:
             await self._driver.run()
         except asyncio.CancelledError:
-            if self._looking is not None:
-                self._looking.cancel()
+            for task in (self._looking, self._minding if not self._left else None):
+                if task is not None:
+                    task.cancel()
             shelf.close()
             raise
         except Exception:
@@ -312,6 +371,16 @@ def _modes_of(config: Config) -> Modes:
         return {link.peer: link.mode for link in found.links if link.state == "up"}
 
     return modes
+
+
+def _ask_of(config: Config) -> Ask:
+    directory = Directory(config.node.name, config.topology)
+
+    async def ask(node: str) -> MembersAnswer:
+        to = directory.on(SERVICE, node)
+        return await directory.call(to, "members", Fresh(deadline_s=_CALL_S), MembersAnswer, _CALL_S + 1.0)
+
+    return ask
 
 
 def _registers(config: Config) -> Register:

@@ -1,9 +1,17 @@
-"""What a member does by itself: joins the configured nodes, says which rules it knows, ends leases that were let go."""
+"""What a member does by itself: joins the configured nodes, says which rules it knows, ends leases that were let go,
+and carries changes of the members out."""
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.config.schema import Topology
-from actors.control.commands import AnyCommand, EnrolMember, JoinNode, Upgrade, seal
-from actors.control.members import Founder
+from actors.consensus.chain import Protocol
+from actors.control.attest import attested
+from actors.control.commands import AnyCommand, EnrolMember, ExpireLease, JoinNode, Upgrade, seal
+from actors.control.keys import public_of
+from actors.control.lease_rules import ATTESTED_SINCE
+from actors.control.member_rules import CHANGES_SINCE
 from actors.control.model import VERSION
+from actors.control.roster import Roster, advance
 from actors.control.shell import Shell
 from actors.control.switching import Switching
 
@@ -14,22 +22,21 @@ _EVERY_MS = 500.0
 class Chores:
     """Those of one member. A proposal that is lost is made again; one that is doubled changes nothing.
 
-    `key`: the public one that it signs with.
+    `secret`: what it signs with.
     """
 
     def __init__(
         self,
         shell: Shell,
-        me: Founder,
-        founders: tuple[Founder, ...],
+        roster: Roster,
         topology: Topology,
-        key: str,
+        secret: Ed25519PrivateKey,
         switching: Switching,
     ) -> None:
+        me, self._roster, self._secret = roster.me, roster, secret
         self._shell, self._by, self._switching = shell, f"member:{me.node}", switching
-        self._enrol = EnrolMember(number=me.number, node=me.node, site=me.site, role=me.role, key=key)
-        self._members = [each.node for each in founders]
-        members = {each.node: each for each in founders}
+        self._enrol = EnrolMember(number=me.number, node=me.node, site=me.site, role=me.role, key=public_of(secret))
+        members = {each.node: each for each in (*roster.founders, me)}
         nodes = [(node.name, site.name) for site in topology.sites for node in site.nodes]
         # Members last, this one at the very end: once it is known, so are all.
         nodes.sort(key=lambda each: (each[0] in members, each[0] == me.node))
@@ -52,6 +59,8 @@ class Chores:
         if now_ms - self._looked_ms < _EVERY_MS:
             return
         self._looked_ms = now_ms
+        if self._roster.left():
+            return
         shell, state = self._shell, self._shell.replica.state
         mine = state.nodes.get(self._own.node)
         # A leader that is not known yet joins in its turn, below.
@@ -62,13 +71,16 @@ class Chores:
             self._ask(self._enrol, ("enrol", 0, 0), now_ms, at_ms)
         if shell.proposes:
             self._propose(now_ms, at_ms)
+        if state.cluster.version >= CHANGES_SINCE and shell.core.protocol is Protocol.RAFT and not shell.core.sealed:
+            advance(shell, self._roster)
         self._switching.look(shell, now_ms)
         self._asked_ms = {key: asked for key, asked in self._asked_ms.items() if now_ms - asked < _AGAIN_MS}
 
     def _propose(self, now_ms: float, at_ms: int) -> None:
         shell, state = self._shell, self._shell.replica.state
-        speak = [state.nodes[name].speaks for name in self._members if name in state.nodes]
-        if state.cluster.version < VERSION and len(speak) == len(self._members) and min(speak) >= VERSION:
+        members = [each.node for each in self._roster.current()]
+        speak = [state.nodes[name].speaks for name in members if name in state.nodes]
+        if state.cluster.version < VERSION and len(speak) == len(members) and min(speak) >= VERSION:
             self._ask(Upgrade(to=VERSION), ("upgrade", 0, 0), now_ms, at_ms)
         for join in self._joins:
             if join.node in state.nodes:
@@ -77,7 +89,19 @@ class Chores:
             elif join.node not in self._known:
                 self._ask(join, (join.node, 0, 0), now_ms, at_ms)
         for expiry in shell.replica.book.due(now_ms):
-            self._ask(expiry, (expiry.node, expiry.number, expiry.renewal + 1), now_ms, at_ms)
+            self._end(expiry, now_ms, at_ms)
+
+    def _end(self, expiry: ExpireLease, now_ms: float, at_ms: int) -> None:
+        """Say that a lease has run out: by one member's word in Raft, by the signatures of f + 1 in BFT."""
+        shell, state = self._shell, self._shell.replica.state
+        key = (expiry.node, expiry.number, expiry.renewal + 1)
+        if shell.core.protocol is Protocol.RAFT or state.cluster.version < ATTESTED_SINCE:
+            self._ask(expiry, key, now_ms, at_ms)
+            return
+        known = state.expiries.get(expiry.node)
+        said = known is not None and (known.number, known.renewal) == (expiry.number, expiry.renewal)
+        if known is None or not said or shell.me not in known.members:
+            self._ask(attested(expiry, shell.me, self._secret.sign), key, now_ms, at_ms)
 
     def _ask(self, command: AnyCommand, key: tuple[str, int, int], now_ms: float, at_ms: int) -> None:
         if now_ms - self._asked_ms.get(key, float("-inf")) < _AGAIN_MS:

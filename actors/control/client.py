@@ -10,9 +10,9 @@ import msgspec
 
 from actors.calls.directory import Directory
 from actors.config.schema import Config
-from actors.control.commands import AnyCommand, OpenSession
+from actors.control.commands import AddMember, AnyCommand, OpenSession, RemoveMember
 from actors.control.decision import Refusal
-from actors.control.members import members_of
+from actors.control.members import KNOWN_FILE, known
 from actors.control.messages import (
     SERVICE,
     WAIT_MAX_S,
@@ -23,6 +23,7 @@ from actors.control.messages import (
     GuestsAnswer,
     JobAnswer,
     LeaseAnswer,
+    MembersAnswer,
     NodesAnswer,
     OfGuest,
     OfJob,
@@ -38,13 +39,14 @@ from actors.control.messages import (
 )
 from actors.control.model import Flag, Guest, Job, Lease, Node, Terms
 from actors.control.ownership import Standing
-from actors.errors import NoMajority, NovaCronError, StateRefused, Unreachable
+from actors.errors import NoMajority, NotFound, NovaCronError, StateRefused, Unreachable
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 _ATTEMPT_S, _ATTEMPT_LEAST_S = 5.0, 0.5
 _GRACE_S = 1.0
 """The member keeps the deadline itself; with so much more its own, more precise, error comes back."""
 _PAUSE_S = 0.2
+_HEARD_S = 5.0
 _AT_ONCE_MAX = 16
 """Commands under way in one session: far fewer than the state machine remembers answers of."""
 NOT_DONE, UNKNOWN = "not done", "unknown"
@@ -59,11 +61,12 @@ class StateClient:
     """
 
     def __init__(self, directory: Directory, config: Config) -> None:
-        members = members_of(config)
-        here = config.node.name
-        near = sorted(members, key=lambda each: (each.node != here, each.site != directory.site))
-        self._members = [each.node for each in near]
+        self._config = config
+        self._known_file = config.node.state_dir / KNOWN_FILE
+        self._seen: tuple[int, int] | None = None
         self._directory = directory
+        self._members: list[str] = []
+        self._look()
         self._sessions: dict[str, _Numbered] = {}
 
     async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = 15.0) -> Outcome:
@@ -161,7 +164,69 @@ class StateClient:
         wait_s = min(wait_s, WAIT_MAX_S)
         return await self._read("watch", lambda _: Watch(after=after, wait_s=wait_s), Watched, wait_s + 15.0)
 
+    async def members(self, *, deadline_s: float = 15.0) -> MembersAnswer:
+        """Who the members are, linearizably."""
+        return await self._read("members", lambda s: Fresh(deadline_s=s), MembersAnswer, deadline_s)
+
+    async def add_member(self, node: str, *, by: str, deadline_s: float = 15.0) -> Outcome:
+        """Have `node` become a member; the outcome's `number` is its own. It votes once it has caught up.
+
+        Raises:
+            StateRefused: it is one, another change is under way, or members agree in BFT now.
+            NoMajority: no answer in time.
+        """
+        return await self.submit(AddMember(node=node), by=by, deadline_s=deadline_s)
+
+    async def remove_member(self, node: str, *, by: str, deadline_s: float = 15.0) -> Outcome:
+        """Take the member on `node` out for good.
+
+        Raises:
+            NotFound: there is none.
+            StateRefused: of the others too few answer to agree on anything without it, it is the only one, another
+                change is under way, or members agree in BFT now.
+            NoMajority: no answer in time.
+        """
+        until = time.monotonic() + deadline_s
+        view = await self._leaders_view("RemoveMember", deadline_s)
+        mine = [each for each in view.members if each.node == node and not each.caught]
+        if not mine:
+            raise NotFound(what=f"member of the control state on {node}")
+        rest = [each for each in view.members if each.votes and each is not mine[0]]
+        here = [each for each in rest if 0 <= each.silent_s < _HEARD_S]
+        if mine[0].votes and rest and 2 * len(here) <= len(rest) and view.mode == "raft":
+            silent = ", ".join(each.node for each in rest if each not in here)
+            raise StateRefused(
+                refusal=str(Refusal.NO_QUORUM_LEFT),
+                detail=f"without {node} nothing could be agreed on: of the other {len(rest)} members {silent} do not"
+                " answer. Bring them back, or remove them first",
+            )
+        order = RemoveMember(node=node, number=mine[0].number)
+        return await self.submit(order, by=by, deadline_s=max(0.0, until - time.monotonic()))
+
     # -- within -----------------------------------------------------------------------------------------------------
+
+    async def _leaders_view(self, what: str, deadline_s: float) -> ClusterView:
+        """How the members stand as the leader sees it, who alone hears of all of them (in BFT each does)."""
+        until = time.monotonic() + deadline_s
+        while (left_s := until - time.monotonic()) > 0:
+            view = await self.cluster(deadline_s=left_s)
+            if view.mode != "raft" or view.leader == view.node:
+                return view
+            await asyncio.sleep(min(_PAUSE_S, max(0.0, until - time.monotonic())))
+        raise NoMajority(what=what, deadline_s=deadline_s, outcome=NOT_DONE, reason="no leader answers")
+
+    def _look(self) -> list[str]:
+        """The members' nodes, this one's and this site's first, as this node knows them now."""
+        try:
+            found = self._known_file.stat()
+            seen = (found.st_ino, found.st_mtime_ns)
+        except OSError:
+            seen = (0, 0)
+        if seen != self._seen:
+            self._seen, here, site = seen, self._config.node.name, self._directory.site
+            near = sorted(known(self._config), key=lambda each: (each.node != here, each.site != site))
+            self._members = [each.node for each in near]
+        return self._members
 
     async def _numbered(
         self, numbered: "_Numbered", command: AnyCommand, by: str, until: float, deadline_s: float
@@ -198,7 +263,7 @@ class StateClient:
             NoMajority: the time is up.
         """
         doubt, reason = False, "nobody was asked"
-        for node in itertools.cycle(self._members):
+        for node in itertools.cycle(self._look()):
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
@@ -227,7 +292,7 @@ class StateClient:
         self, method: str, ask: Callable[[float], msgspec.Struct], response: type[_Response], deadline_s: float
     ) -> _Response:
         until, reason = time.monotonic() + deadline_s, "nobody was asked"
-        for node in itertools.cycle(self._members):
+        for node in itertools.cycle(self._look()):
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break

@@ -4,10 +4,12 @@ from msgspec.structs import replace
 
 from actors.control import member_rules
 from actors.control.commands import (
+    AddMember,
     ClusterCommand,
     DrainNode,
     EnrolMember,
     JoinNode,
+    RemoveMember,
     RemoveNode,
     RemovePolicy,
     SetFlag,
@@ -33,8 +35,11 @@ def decide(state: ControlState, command: ClusterCommand, asked: Asked) -> Outcom
     match command:
         case JoinNode():
             return _join(state, command, asked)
-        case EnrolMember():
-            return member_rules.enrol(state, command, asked)
+        case EnrolMember() | AddMember() | RemoveMember():
+            outcome = member_rules.decide(state, command, asked)
+            nodes = {change.key: change.record for change in outcome.changes if isinstance(change.record, Node)}
+            _keep_third_voice(state, {**state.nodes, **nodes})
+            return outcome
         case DrainNode():
             node = node_of(state, command.node)
             return _put_node(replace(node, draining=command.draining))
@@ -69,6 +74,9 @@ def _join(state: ControlState, command: JoinNode, asked: Asked) -> Outcome:
         raise Refused(
             Refusal.TOO_NEW, f"the rules in force are version {state.cluster.version}: update {command.node} first"
         )
+    seats = [seat for seat in state.seats.values() if seat.node == command.node]
+    if command.speaks and seats and all(seat.left for seat in seats):
+        raise Refused(Refusal.NOT_YOURS, f"{command.node} was taken out of the members")
     node = Node(
         name=command.node,
         site=command.site,
@@ -88,7 +96,10 @@ def _remove(state: ControlState, command: RemoveNode) -> Outcome:
     if uses := _uses(state, node.name):
         raise Refused(Refusal.IN_USE, f"{node.name} still has {uses}")
     _keep_third_voice(state, {name: other for name, other in state.nodes.items() if name != node.name})
-    return Outcome(changes=(Change("nodes", node.name, None), Change("leases", node.name, None)))
+    gone = [Change("nodes", node.name, None), Change("leases", node.name, None)]
+    if node.name in state.expiries:
+        gone.append(Change("expiries", node.name, None))
+    return Outcome(changes=tuple(gone))
 
 
 def _uses(state: ControlState, node: str) -> str:

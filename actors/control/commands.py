@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-from actors.control.model import Component, Count, Definition, Key, Label, Name, Role, Takeover, Text
+from actors.control.model import Component, Count, Definition, Key, Label, Name, Role, Signature, Takeover, Text
 from actors.migration.states import Ruling, State
 
 COMMAND_BYTES_MAX = 131_072
@@ -78,6 +78,21 @@ class EnrolMember(Command, frozen=True, kw_only=True):
     site: Name
     role: Role = "host"
     key: Key
+
+
+class AddMember(Command, frozen=True, kw_only=True):
+    """Have a node be a member of the control state. The result's `number` is the member's."""
+
+    SINCE: ClassVar[int] = 4
+    node: Name
+
+
+class RemoveMember(Command, frozen=True, kw_only=True):
+    """Take member `number`, on `node`, out for good."""
+
+    SINCE: ClassVar[int] = 4
+    node: Name
+    number: Annotated[int, Meta(ge=1, le=2**31)]
 
 
 class ExcludeMember(Command, frozen=True, kw_only=True):
@@ -166,6 +181,20 @@ class ExpireLease(Command, frozen=True, kw_only=True):
     renewal: Count
     waited_ms: Count
     drift_ppm: Count
+
+
+class AttestExpiry(Command, frozen=True, kw_only=True):
+    """Member `member` signs that it saw no renewal after `renewal` for long enough; f + 1 of these end the lease.
+
+    In BFT nothing else ends a lease by time: one that lies alone can't. `signature`: see `attest.py`.
+    """
+
+    SINCE: ClassVar[int] = 4
+    node: Name
+    number: Count
+    renewal: Count
+    member: Annotated[int, Meta(ge=1, le=2**31)]
+    signature: Signature
 
 
 class YieldLease(Command, frozen=True, kw_only=True):
@@ -297,8 +326,9 @@ class EndMove(Command, frozen=True, kw_only=True):
     error: Text = ""
 
 
-ClusterCommand = Upgrade | JoinNode | EnrolMember | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
-LeaseCommand = SetTerms | AcquireLease | RenewLease | ExpireLease | YieldLease | Override
+MemberCommand = EnrolMember | AddMember | RemoveMember
+ClusterCommand = Upgrade | JoinNode | MemberCommand | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
+LeaseCommand = SetTerms | AcquireLease | RenewLease | ExpireLease | AttestExpiry | YieldLease | Override
 GuestCommand = DefineGuest | RemoveGuest | StartGuest | StopGuest | FailOver | SetReplica | MarkReplica | RemoveReplica
 MoveCommand = BeginMove | AdvanceMove | CommitMove | EndMove
 SessionCommand = OpenSession | CloseSession

@@ -7,7 +7,9 @@ import msgspec
 
 from actors.control.model import AnyRecord
 
-Table = Literal["cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags", "members"]
+Table = Literal[
+    "cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags", "members", "seats", "expiries"
+]  # fmt: skip
 
 
 class Refusal(StrEnum):
@@ -38,6 +40,11 @@ class Refusal(StrEnum):
     PAST_NO_RETURN = "past-no-return"
     NOT_THEN = "not-then"
     IN_USE = "in-use"
+    ALREADY = "already"
+    CHANGING = "changing"
+    LAST_MEMBER = "last-member"
+    NO_QUORUM_LEFT = "no-quorum-left"
+    NOT_IN_BFT = "not-in-bft"
 
 
 class Refused(Exception):
@@ -73,9 +80,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Electorate(msgspec.Struct, frozen=True):
+    """Who agreed on an entry, and how (`bft`: among members that may lie): the same for it at every member."""
+
+    voters: tuple[int, ...] = ()
+    learners: tuple[int, ...] = ()
+    bft: bool = False
+
+
+UNTOLD = Electorate()
+"""Nobody said who agreed."""
+
+
 class Asked(msgspec.Struct, frozen=True):
-    """Where, by whom and when a command was asked for."""
+    """Where, by whom, when and among whom a command was asked for."""
 
     index: int
     by: str
     at_ms: int
+    among: Electorate = UNTOLD

@@ -21,7 +21,7 @@ from actors.control.commands import (
     OpenSession,
     Upgrade,
 )
-from actors.control.decision import Asked, Change, Event, Outcome, Refusal, Refused
+from actors.control.decision import UNTOLD, Asked, Change, Electorate, Event, Outcome, Refusal, Refused
 from actors.control.model import VERSION, Audit, Cluster, ControlState, Result
 from actors.errors import SetupMissing
 
@@ -45,8 +45,8 @@ def skip(state: ControlState, index: int) -> None:
     state.applied = index
 
 
-def apply(state: ControlState, index: int, entry: bytes) -> Applied:
-    """Apply the entry at `index`, the one after `state.applied`.
+def apply(state: ControlState, index: int, entry: bytes, among: Electorate = UNTOLD) -> Applied:
+    """Apply the entry at `index`, the one after `state.applied`, on which `among` agreed.
 
     Raises:
         SetupMissing: newer rules were put in force, which this member once said it knows but does not; it must stop
@@ -63,7 +63,7 @@ def apply(state: ControlState, index: int, entry: bytes) -> Applied:
     if repeated is not None:
         state.applied = index
         return Applied(repeated)
-    applied = _fresh(state, index, envelope)
+    applied = _fresh(state, index, envelope, among)
     state.applied = index
     # The session may have gone with this very command.
     if envelope.session and str(envelope.session) in state.sessions:
@@ -110,7 +110,7 @@ def _opened(state: ControlState, entry: bytes) -> Envelope:
     return envelope
 
 
-def _fresh(state: ControlState, index: int, envelope: Envelope) -> Applied:
+def _fresh(state: ControlState, index: int, envelope: Envelope, among: Electorate) -> Applied:
     """A command that was not seen before."""
     try:
         command = _commands.decode(envelope.body)
@@ -120,7 +120,7 @@ def _fresh(state: ControlState, index: int, envelope: Envelope) -> Applied:
     try:
         if envelope.version < command.SINCE:
             raise Refused(Refusal.MALFORMED, f"that command is of version {command.SINCE} of the rules")
-        outcome = _decide(state, command, Asked(index, envelope.by, envelope.at_ms))
+        outcome = _decide(state, command, Asked(index, envelope.by, envelope.at_ms, among))
     except Refused as no:
         return _refused(index, no)
     if isinstance(command, Upgrade) and command.to > VERSION:

@@ -28,10 +28,10 @@ Receive = Callable[[Member, Parcel], None]
 
 
 class Link:
-    """One peer."""
+    """One peer: the node of member `member`."""
 
-    def __init__(self, node: str, folder: Path) -> None:
-        self.node = node
+    def __init__(self, member: Member, node: str, folder: Path) -> None:
+        self.member, self.node = member, node
         self.to_path, self.from_path = folder / f"to-{node}.sock", folder / f"from-{node}.sock"
         self.up = False
         """Connected to the transport, that is; whether the transport reaches the peer is its business."""
@@ -76,10 +76,10 @@ class Link:
 
 
 class Links:
-    """All peers of one member.
+    """All peers of member `me`.
 
     Args:
-        peers: nodes of the other members by number.
+        peers: nodes of the other members by number; `meet` adds to them.
         folder: of the sockets; nobody but this node's processes may enter it.
         founding: names the cluster; what is of another is dropped.
         register: has the transport join the sockets; asked again whenever a connection was lost.
@@ -87,25 +87,47 @@ class Links:
     """
 
     def __init__(
-        self, peers: dict[Member, str], folder: Path, founding: bytes, register: Register, receive: Receive
+        self,
+        me: Member,
+        peers: dict[Member, str],
+        folder: Path,
+        founding: bytes,
+        register: Register,
+        receive: Receive,
     ) -> None:
+        self._me = me
         self._founding, self._register, self._receive, self._folder = founding, register, receive, folder
-        self._links = {member: Link(node, folder) for member, node in peers.items()}
+        self._links = {member: Link(member, node, folder) for member, node in peers.items()}
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.Server] = []
+        self._taken: set[asyncio.StreamWriter] = set()
 
     def post(self, member: Member, parcel: Parcel) -> bool:
         """Send; false if it was dropped at once."""
         link = self._links.get(member)
-        return link is not None and link.up and link.post(frame(self._founding, parcel))
+        return link is not None and link.up and link.post(frame(self._founding, parcel, self._me, member))
 
     async def start(self) -> None:
         """Listen for the peers and connect to them, for ever."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True, mode=0o700)
-        for member, link in self._links.items():
-            server = await asyncio.start_unix_server(self._taking(member, link), str(link.from_path))
-            self._servers.append(server)
-            self._tasks.append(asyncio.create_task(self._keep(link)))
+        for link in self._links.values():
+            await self._begin(link)
+
+    async def meet(self, member: Member, node: str) -> None:
+        """Have a link to a member that came later. One whose node was another member before takes that one's link."""
+        if member in self._links:
+            return
+        before = next((link for link in self._links.values() if link.node == node), None)
+        if before is not None:
+            del self._links[before.member]
+            before.member = member
+        link = self._links[member] = before or Link(member, node, self._folder)
+        if before is None:
+            await self._begin(link)
+
+    async def _begin(self, link: Link) -> None:
+        self._servers.append(await asyncio.start_unix_server(self._taking(link), str(link.from_path)))
+        self._tasks.append(asyncio.create_task(self._keep(link)))
 
     async def stop(self) -> None:
         """End all of it."""
@@ -113,6 +135,8 @@ class Links:
             server.close()
         for task in self._tasks:
             task.cancel()
+        for writer in self._taken:
+            writer.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep(self, link: Link) -> None:
@@ -129,21 +153,22 @@ class Links:
             failures = 0 if lasted_s > 2 * _RETRY_S[-1] else failures + 1
             await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
 
-    def _taking(
-        self, member: Member, link: Link
-    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    def _taking(self, link: Link) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
         async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             frames = Frames()
+            self._taken.add(writer)
             try:
                 while data := await reader.read(_READ_BYTES):
                     for sheet in frames.feed(data):
-                        if sheet.founding == self._founding:
-                            self._receive(member, sheet.parcel)
+                        meant = sheet.sender in (0, link.member) and sheet.to in (0, self._me)
+                        if sheet.founding == self._founding and meant:
+                            self._receive(link.member, sheet.parcel)
             except StreamCorrupt as error:
                 log.warning("member's link given up", peer=link.node, reason=str(error))
             except OSError as error:
                 log.info("member's link ended", peer=link.node, reason=str(error))
             finally:
+                self._taken.discard(writer)
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()

@@ -1,4 +1,4 @@
-"""Who the members of the control state are: a function of the configuration, recorded when the state is founded."""
+"""Who founded the control state: a function of the configuration, recorded when that is done; and who came later."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +17,12 @@ from actors.files import write_atomically
 FOLDER = "control"
 """Of a member, in `node.state_dir`."""
 FOUNDERS_FILE = "founders.json"
+JOINED_FILE = "joined.json"
+"""Of a member that came later."""
+LEFT_FILE = "left.json"
+"""Of one that was taken out: why."""
+KNOWN_FILE = "members.json"
+"""In `node.state_dir` of every node: the members, as it last knew them."""
 
 
 class Founder(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,9 +44,53 @@ def members_of(config: Config) -> tuple[Founder, ...]:
     )
 
 
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """A member that came later: who it is, the part of the log that it begins with, and the members that it found."""
+
+    me: Founder
+    part: int
+    members: tuple[Founder, ...]
+
+
 def is_member(config: Config) -> bool:
-    """Whether this node is one."""
-    return any(each.node == config.node.name for each in members_of(config))
+    """Whether this node is one, as far as its disk and the configuration tell."""
+    folder = config.node.state_dir / FOLDER
+    if (folder / LEFT_FILE).exists():
+        return False
+    founds = any(each.node == config.node.name for each in members_of(config))
+    return founds or (folder / JOINED_FILE).exists()
+
+
+def joined(folder: Path) -> Joined | None:
+    """The record of a member that came later, None for a founder's folder.
+
+    Raises:
+        StateCorrupt: it can't be read.
+    """
+    path = folder / JOINED_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Joined)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StateCorrupt(where=str(path), reason=str(error)) from error
+
+
+def has_left(folder: Path) -> str:
+    """Why the member in `folder` takes part no more; '' if it does."""
+    try:
+        return (folder / LEFT_FILE).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def known(config: Config) -> tuple[Founder, ...]:
+    """The members as this node last knew them; the configured ones if it never did."""
+    try:
+        found = msgspec.json.decode((config.node.state_dir / KNOWN_FILE).read_bytes(), type=tuple[Founder, ...])
+    except (OSError, ValueError):
+        found = ()
+    return tuple(each for each in found if config.topology.member(each.node)) or members_of(config)
 
 
 def founded(folder: Path, config: Config) -> tuple[Founder, ...]:

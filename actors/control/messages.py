@@ -6,6 +6,7 @@ import msgspec
 
 from actors.control.commands import COMMAND_BYTES_MAX
 from actors.control.decision import Event
+from actors.control.members import Founder
 from actors.control.model import Flag, Guest, Job, Lease, Node, Terms
 from actors.control.ownership import Right
 from actors.errors import BodyInvalid
@@ -124,6 +125,19 @@ class TermsAnswer(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms
 
 
+class MembersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The members, those included that are joining; who founded the state; the numbers of those that were taken out.
+
+    `part`: of the log, in the protocol `mode`.
+    """
+
+    members: list[Founder]
+    founders: list[Founder]
+    left: list[int]
+    part: int
+    mode: str
+
+
 class TrailQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A linearizable question for audit entries with a number above `after`, oldest first, `limit` of them.
 
@@ -194,8 +208,8 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
 
     `match`: newest entry that the leader knows to be on its disk; -1 where the answering member does not lead. `lag`:
     entries that it lacks, -1 likewise; in BFT every member knows what the others said. `silent_s`: since the answering
-    member last heard of it; -1: never. `votes`: false for one that is no member any more, `caught`: as what it was
-    caught lying.
+    member last heard of it; -1: never. `votes`: false for one that has no vote (any more, or yet), `caught`: as what it
+    was caught lying. `change`: 'joins', 'leaves' or ''.
     """
 
     number: int
@@ -208,6 +222,13 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
     match: int = -1
     lag: int = -1
     silent_s: float = -1.0
+    change: str = ""
+
+
+class ShownMembers(msgspec.Struct, frozen=True, kw_only=True):
+    """The members as the API lists them."""
+
+    members: list[MemberView]
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,9 @@ from msgspec import Meta
 
 from actors.migration.states import Ruling, State
 
-VERSION = 3
-"""The newest version of the state's rules that this code knows. 2: members with keys. 3: failovers with a reason."""
+VERSION = 4
+"""The newest version of the state's rules that this code knows. 2: members with keys. 3: failovers with a reason.
+4: members that come and go, and ends of leases that f + 1 of them sign."""
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Label = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -17,6 +18,7 @@ Text = Annotated[str, Meta(max_length=1024)]
 Definition = Annotated[str, Meta(min_length=1, max_length=65536)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Signature = Annotated[str, Meta(pattern=r"^[0-9a-f]{128}$")]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Component = Literal["amst", "hde", "pba", "ass", "acp", "itp"]
 Role = Literal["host", "witness"]
@@ -175,7 +177,26 @@ class Member(Record, frozen=True, kw_only=True):
     caught: Annotated[str, Meta(max_length=64)] = ""
 
 
-AnyRecord = Cluster | Node | Lease | Guest | Job | Replica | Policy | Flag | Member
+class Seat(Record, frozen=True, kw_only=True):
+    """The place of a member that was added, or (`left`) was taken out; a founder has none until then."""
+
+    number: Annotated[int, Meta(ge=1, le=2**31)]
+    node: Name
+    site: Name
+    role: Role = "host"
+    left: bool = False
+
+
+class Expiry(Record, frozen=True, kw_only=True):
+    """`members` have signed that they saw no renewal of lease `number` of `node` after `renewal` for long enough."""
+
+    node: Name
+    number: Count
+    renewal: Count
+    members: tuple[int, ...]
+
+
+AnyRecord = Cluster | Node | Lease | Guest | Job | Replica | Policy | Flag | Member | Seat | Expiry
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -239,6 +260,8 @@ class ControlState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omi
     policies: dict[str, Policy] = {}
     flags: dict[str, Flag] = {}
     members: dict[str, Member] = {}
+    seats: dict[str, Seat] = {}
+    expiries: dict[str, Expiry] = {}
     sessions: dict[str, Session] = {}
     audit: list[Audit] = []
     audit_count: int = 0

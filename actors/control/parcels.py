@@ -79,19 +79,25 @@ Parcel = ModesAre | Carry | AskIndex | IndexIs | AskEntry | EntryIs | AskState |
 
 
 class Sheet(msgspec.Struct, frozen=True, array_like=True):
-    """One parcel of the cluster that was founded as `founding`; what is of another is dropped."""
+    """One parcel of the cluster that was founded as `founding`; what is of another is dropped.
+
+    `sender` and `to` are numbers of members: a node may be a member anew under another one, and what the old one said
+    or was told must not count for the new one. 0: from a program that did not say it yet.
+    """
 
     founding: bytes
     parcel: Parcel
+    sender: int = 0
+    to: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Sheet)
 
 
-def frame(founding: bytes, parcel: Parcel) -> bytes:
+def frame(founding: bytes, parcel: Parcel, sender: int = 0, to: int = 0) -> bytes:
     """The bytes of one parcel on a stream."""
-    raw = _encoder.encode(Sheet(founding, parcel))
+    raw = _encoder.encode(Sheet(founding, parcel, sender, to))
     return _LENGTH.pack(len(raw)) + raw
 
 

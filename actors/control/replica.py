@@ -2,6 +2,7 @@
 
 from actors.consensus.ready import Entry, Kind
 from actors.control import engine, snapshot
+from actors.control.decision import UNTOLD, Electorate
 from actors.control.leases import Book
 from actors.control.model import Audit, ControlState, Result
 from actors.control.watch import History
@@ -30,8 +31,8 @@ class Replica:
         self.book.begin(state, now_ms)
         self.trail = []
 
-    def apply(self, entry: Entry, now_ms: float) -> Result | None:
-        """Apply a committed entry; None for one that changes nothing here.
+    def apply(self, entry: Entry, now_ms: float, among: Electorate = UNTOLD) -> Result | None:
+        """Apply a committed entry, on which `among` agreed; None for one that changes nothing here.
 
         Raises:
             SetupMissing: see `engine.apply`.
@@ -39,8 +40,10 @@ class Replica:
         if entry.kind not in (Kind.COMMAND, Kind.EVIDENCE):
             engine.skip(self.state, entry.index)
             return None
-        do = engine.apply if entry.kind is Kind.COMMAND else engine.exclude
-        applied = do(self.state, entry.index, entry.payload)
+        if entry.kind is Kind.COMMAND:
+            applied = engine.apply(self.state, entry.index, entry.payload, among)
+        else:
+            applied = engine.exclude(self.state, entry.index, entry.payload)
         self.history.add(applied.events)
         for event in applied.events:
             self.book.applied(event, now_ms)

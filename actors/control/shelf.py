@@ -58,15 +58,15 @@ class Beginning(NamedTuple):
 class Shelf:
     """See `actors.consensus.chain.Shelf`; what is on the disks decides where a member goes on."""
 
-    def __init__(self, folder: Path, begins: Snapshot = NOTHING) -> None:
-        """Open every part in `folder`; if there is none, part 0 is made and begins with `begins`, in Raft.
+    def __init__(self, folder: Path, begins: Snapshot = NOTHING, part: int = 0) -> None:
+        """Open every part in `folder`; if there is none, `part` is made and begins with `begins`, in Raft.
 
         Raises:
             StateCorrupt, Failed, SetupMissing: see `ControlStore`; also when a newer part is missing.
         """
         self._folder = folder
         self._volumes: dict[int, Volume] = {}
-        found = parts_in(folder) or [0]
+        found = parts_in(folder) or [part]
         later = [number for number in _numbers(folder, "guard") if number > found[-1]]
         if len(found) > 1 and is_unmade(path_of(folder, found[-1])):
             _delete(folder, found.pop())

@@ -17,9 +17,11 @@ from actors.consensus.bft.settings import BftSettings
 from actors.consensus.chain import Chain, ChainReady, Cores, Protocol
 from actors.consensus.raft.config import Config
 from actors.consensus.raft.core import Raft
+from actors.consensus.raft.members import encode as encode_members
 from actors.consensus.raft.messages import Install as RaftInstall
-from actors.consensus.ready import NOBODY, Accepted, Evidence, Member, Send, Snapshot
+from actors.consensus.ready import NOBODY, Accepted, Evidence, Kind, Member, Membership, Send, Snapshot
 from actors.control import snapshot, wire
+from actors.control.decision import Electorate
 from actors.control.handing import Giving, Post, Taking
 from actors.control.keys import MemberKeys
 from actors.control.model import ControlState, Result
@@ -92,6 +94,7 @@ class Shell:
         self._images: dict[tuple[int, bytes], tuple[bytes, ControlState | None]] = {}
         """Snapshots' bytes by index and digest: fetched ones with their state, and checkpoints of this member's own."""
         self._stable: Snapshot | None = None
+        self._wants_snapshot = False
         self._giving = Giving(self._state_of, post)
         self._takings: dict[Member, Taking] = {}
         self.heard_ms: dict[Member, float] = {}
@@ -129,6 +132,35 @@ class Shell:
         if isinstance(core, Raft):
             return {**core.matches, self.me: core.last} if core.leads else {}
         return {**self.told, self.me: core.commit}
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the snapshot that stands for the log has bytes: a founder's first one has none to be handed on."""
+        return bool(self._shelf.newest.log.snapshot().digest)
+
+    @property
+    def among(self) -> Electorate:
+        """Who agrees now, as far as this member knows it to be committed."""
+        return self._among(self.core.commit)
+
+    def _among(self, index: int) -> Electorate:
+        members = self.core.membership_at(index)
+        return Electorate(members.voters, members.learners, self.core.protocol is Protocol.BFT)
+
+    def make_snapshot(self) -> None:
+        """Have the state stand for the log soon, however short that is (in Raft)."""
+        self._wants_snapshot = True
+
+    def change(self, members: Membership) -> bool:
+        """Have `members` take part from here on; false: not now. Only Raft's leader can."""
+        assert self._trusts, "in BFT f + 1 members would have to ask"
+        return isinstance(self.core.propose(encode_members(members), Kind.MEMBERSHIP), Accepted)
+
+    def hand_over(self, heir: Member) -> None:
+        """Let another voter lead, if this member leads in Raft."""
+        core = self.core.core
+        if isinstance(core, Raft):
+            core.transfer(heir)
 
     def _key_of(self, member: Member) -> str:
         known = self.replica.state.members.get(str(member))
@@ -289,7 +321,7 @@ class Shell:
     def _finish(self, ready: ChainReady, now_ms: float) -> None:
         self._send(ready.after_persisting)
         for entry in ready.committed:
-            self._waiting.applied(entry, self.replica.apply(entry, now_ms))
+            self._waiting.applied(entry, self.replica.apply(entry, now_ms, self._among(entry.index)))
         for read in ready.reads:
             self._waiting.confirmed(read)
         if ready.committed:
@@ -322,10 +354,12 @@ class Shell:
             return self._compacting(volume, stable, image[0])
         applied = self.replica.state.applied
         kept = applied - volume.log.snapshot().index
-        few = kept < self._settings.compact_entries and not (kept and volume.kept_bytes > COMPACT_BYTES)
+        many = kept >= self._settings.compact_entries or volume.kept_bytes > COMPACT_BYTES or self._wants_snapshot
+        few = not (kept and many)
         # Nothing may stand for a `SWITCH`: members that lag need it.
         if few or self.core.sealed:
             return None
+        self._wants_snapshot = False
         made = snapshot.encode(self.replica.state)
         members = self.core.membership_at(applied)
         named = Snapshot(applied, volume.log.term(applied), members, snapshot.digest_of(made))

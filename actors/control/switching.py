@@ -4,6 +4,7 @@ from actors.config.schema import BFT_MEMBERS_MIN, Consensus
 from actors.consensus.chain import Choice, Protocol, Thresholds, switch_to
 from actors.consensus.ready import Kind
 from actors.control.distances import Distances
+from actors.control.member_rules import under_way
 from actors.control.shell import Shell
 
 LOOK_MS = 500.0
@@ -27,6 +28,9 @@ class Switching:
         """Ask for a switch if it is wanted; to be called every `LOOK_MS`."""
         wanted, core = self._wanted(shell, now_ms), shell.core
         if wanted is None or wanted is core.protocol or core.sealed or not shell.proposes:
+            return
+        if under_way(shell.replica.state, shell.among) is not None:
+            # Who joins has nothing yet but the part of the log that it began with.
             return
         known = shell.replica.state.members
         voters = core.membership.voters

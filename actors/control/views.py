@@ -2,21 +2,23 @@
 
 from actors.consensus.bft.rules import RULES
 from actors.consensus.chain import Protocol
-from actors.control.members import Founder
 from actors.control.messages import ClusterView, MemberView
+from actors.control.roster import Roster
 from actors.control.shell import Shell
 
 _HEARD_MS = 5000.0
 
 
-def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: float, configured: str) -> ClusterView:
-    """The view of member `me`, whose shell this is; `configured`: the mode that is asked for."""
+def view_of(shell: Shell, roster: Roster, now_ms: float, configured: str) -> ClusterView:
+    """The view of the member whose shell and roster these are; `configured`: the mode that is asked for."""
+    me = roster.me
     core, state, matches = shell.core, shell.replica.state, shell.matches
-    names = {each.number: each.node for each in founders}
+    everybody, current = roster.everybody(), {each.number for each in roster.current()}
+    shown = current | {int(number) for number, one in state.members.items() if one.caught}
     members = []
-    for each in founders:
+    for each in (everybody[number] for number in sorted(shown & everybody.keys())):
         match, heard = matches.get(each.number, -1), shell.heard_ms.get(each.number)
-        silent_s = 0.0 if each is me else -1.0 if heard is None else max(0.0, now_ms - heard) / 1000
+        silent_s = 0.0 if each.number == me.number else -1.0 if heard is None else max(0.0, now_ms - heard) / 1000
         known = state.members.get(str(each.number))
         members.append(
             MemberView(
@@ -30,6 +32,7 @@ def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: fl
                 match=match,
                 lag=max(0, shell.last - match) if match >= 0 else -1,
                 silent_s=round(silent_s, 3),
+                change=roster.change_of(each.number),
             )
         )
     return ClusterView(
@@ -37,7 +40,7 @@ def view_of(shell: Shell, me: Founder, founders: tuple[Founder, ...], now_ms: fl
         mode=core.protocol.name.lower(),
         configured=configured,
         part=core.part,
-        leader=names.get(core.leader, ""),
+        leader=everybody[core.leader].node if core.leader in everybody else "",
         settled=_settled(shell, now_ms),
         term=core.term,
         last=shell.last,

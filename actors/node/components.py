@@ -23,6 +23,7 @@ from actors.calls.service import Service
 from actors.config.schema import Config
 from actors.control.actor import ClusterState
 from actors.control.client import StateClient
+from actors.control.joining import Joining
 from actors.control.members import is_member
 from actors.control.messages import SERVICE as STATE
 from actors.encoding.actor import DeltaDecoder, DeltaEncoder
@@ -117,6 +118,7 @@ def _core(config: Config) -> list[Component]:
         ),
         _keeper(config),
         _flags(config),
+        _members(config),
         _actor("transport", TransportStreams, config, ("security", "control-plane"), "critical"),
         _actor("agent", NodeAgent, config, ("control-plane",), "critical"),
         _actor("encoder", DeltaEncoder, config, ("control-plane",), "degraded"),
@@ -166,22 +168,38 @@ def _keeper(config: Config) -> Component:
 def _flags(config: Config) -> Component:
     """Keeps the file of flags that the node's actors read; without it the last known ones hold."""
     directory = Directory(config.node.name, config.topology)
-    watch = FlagWatch(StateClient(directory, config), config.node.state_dir)
+    return _watching("flags", FlagWatch(StateClient(directory, config), config.node.state_dir), "flags")
+
+
+def _members(config: Config) -> Component:
+    """Keeps the file of members that the node's actors read, and makes this node one when it is added."""
+    directory = Directory(config.node.name, config.topology)
+
+    async def restart(between: Callable[[], None]) -> None:
+        await asyncio.to_thread(end, actor_name(STATE, config.node.name))
+        await asyncio.to_thread(between)
+        await spawn(STATE, ClusterState, config, directory, SPAWN_S)
+
+    return _watching("members", Joining(StateClient(directory, config), config, restart), "members")
+
+
+def _watching(name: str, watch: FlagWatch | Joining, what: str) -> Component:
+    """A component that watches the control state for ever."""
 
     async def start(_: Values) -> asyncio.Task[None]:
-        return asyncio.create_task(watch.run(), name="flags")
+        return asyncio.create_task(watch.run(), name=name)
 
     async def health(task: asyncio.Task[None]) -> None:
         if task.done():
             task.result()
         if watch.problem:
-            raise Failed(detail=f"the last known flags hold: {watch.problem}")
+            raise Failed(detail=f"the last known {what} hold: {watch.problem}")
 
     async def stop(task: asyncio.Task[None]) -> None:
         task.cancel()
 
     return Component(
-        name="flags",
+        name=name,
         phase="core",
         start=start,
         needs=("control-plane",),

@@ -10,7 +10,7 @@ import msgspec
 import stamina
 
 from actors.boot.status import BootStatus
-from actors.control.messages import ClusterView, Outcome, TrailPage
+from actors.control.messages import ClusterView, MemberView, Outcome, ShownMembers, TrailPage
 from actors.encoding.messages import StoreState
 from actors.errors import DeadlineExceeded, NovaCronError, Unreachable, error_from
 from actors.flags.messages import ShownFlag, ShownFlags
@@ -92,6 +92,18 @@ class Client:
     def cluster(self) -> ClusterView:
         """How the members of the control state stand."""
         return self._ask("GET", "/v1/cluster", ClusterView)
+
+    def members(self) -> list[MemberView]:
+        """The members of the control state."""
+        return self._ask("GET", "/v1/members", ShownMembers).members
+
+    def add_member(self, node: str) -> Outcome:
+        """Have a node be a member; the outcome's number is its own."""
+        return self._ask("POST", "/v1/members", Outcome, json={"node": node})
+
+    def remove_member(self, node: str) -> Outcome:
+        """Take the member on a node out for good."""
+        return self._ask("DELETE", f"/v1/members/{_part(node)}", Outcome)
 
     def override(self, nodes: list[str], risk: str, reason: str) -> Outcome:
         """Decree that nodes run nothing; refused with what it risks unless `risk` says just that."""

@@ -47,21 +47,28 @@ def members(context: typer.Context, json: Json = False) -> None:
         say(f"{view.mode} {term} {view.term}, {state}; entry {view.commit} committed (as {view.node} sees it).")
         if view.configured not in ("auto", view.mode):
             say(f"{view.configured} is configured.")
-        rows = [
-            [
-                str(one.number), one.node, one.site, one.role, _standing(one),
-                str(one.lag) if one.lag >= 0 else "", seconds(one.silent_s) if one.silent_s >= 0 else "never heard",
-            ]
-            for one in view.members
-        ]  # fmt: skip
-        table(["number", "node", "site", "role", "state", "lag", "silent for"], rows, "There are no members.")
+        columns = ["number", "node", "site", "role", "state", "lag", "silent for"]
+        table(columns, member_rows(view.members), "There are no members.")
     if not view.leader:
         raise typer.Exit(6)
+
+
+def member_rows(found: "list[MemberView]") -> list[list[str]]:
+    """Number, node, site, role, standing, lag and silence of each."""
+    return [
+        [
+            str(one.number), one.node, one.site, one.role, _standing(one),
+            str(one.lag) if one.lag >= 0 else "", seconds(one.silent_s) if one.silent_s >= 0 else "never heard",
+        ]
+        for one in found
+    ]  # fmt: skip
 
 
 def _standing(one: "MemberView") -> str:
     if one.caught:
         return f"excluded, it lied ({one.caught})"
+    if one.change:
+        return "leaves" if one.change == "leaves" else "joins, has no vote yet"
     if not one.votes:
         return "no member any more"
     return "leads" if one.leads else "follows"

@@ -17,6 +17,7 @@ from api.cli import (
     guests,
     lab,
     links,
+    members,
     migrate,
     migrations,
     node,
@@ -42,6 +43,7 @@ app.command("rebalance")(sweeps.rebalance)
 app.add_typer(sweeps.app, name="sweeps")
 app.command("nodes")(cluster.nodes)
 app.command("cluster")(cluster.members)
+app.add_typer(members.app, name="member")
 app.command("override")(cluster.override)
 app.command("audit")(audit.audit)
 app.add_typer(links.app, name="links")

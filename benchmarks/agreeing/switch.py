@@ -43,6 +43,7 @@ class SwitchMode:
             inflight=chance.choice((1, 4)),
         )
         self._first = chance.choice((Protocol.RAFT, Protocol.BFT))
+        self._joins = chance
         self._ledger, self._rules = ledger, rules
         self.liars: tuple[Member, ...] = ()
         self.lies: dict[Member, tuple[str, ...]] = {}
@@ -82,13 +83,17 @@ class SwitchMode:
         return ChainLiar(member, world, self.founder(founders), chance, self.lies[member])
 
     def founder(self, founders: Membership) -> Disk:
-        """See `Mode`."""
-        return Disk(Volume(MemoryStorage(founders), self._first, {}))
+        """See `Mode`; its snapshot can be handed to a member that joins with nothing."""
+        begins = Snapshot(index=1, term=0, membership=founders, digest=digest_of({}))
+        return Disk(Volume(MemoryStorage.loaded(HardState(), begins, ()), self._first, {}))
 
     def joiner(self, world: "World") -> Disk:
-        """See `Mode`: a copy of the newest snapshot of whoever is furthest."""
+        """See `Mode`: an empty log of the newest part where that is Raft's, as operators add members; or a copy of the
+        newest snapshot of whoever is furthest."""
         disks = [node.disk for node in world.nodes.values()]
         disk = max(disks, key=lambda disk: (disk.part, disk.storage.snapshot().index))
+        if disk.volumes[disk.part].protocol is Protocol.RAFT and self._joins.random() < 0.5:
+            return Disk(Volume(MemoryStorage(), Protocol.RAFT, {}), disk.part)
         storage, snapshot = MemoryStorage(), disk.storage.snapshot()
         storage.write(Ready(snapshot=snapshot, hard_state=HardState(term=snapshot.term, commit=snapshot.index)))
         return Disk(Volume(storage, disk.volumes[disk.part].protocol, dict(disk.image)), disk.part)

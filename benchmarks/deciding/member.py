@@ -19,10 +19,11 @@ from actors.control.chores import Chores
 from actors.control.commands import SetPolicy, seal
 from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
-from actors.control.keys import public_of, secret_in
+from actors.control.keys import secret_in
 from actors.control.links import Links
 from actors.control.members import founding_of, members_of, settings_of
 from actors.control.messages import SERVICE
+from actors.control.roster import Roster
 from actors.control.shelf import Shelf
 from actors.control.shell import Shell
 from actors.control.switching import Switching
@@ -64,8 +65,9 @@ async def member(order: Order) -> None:
         driver.stir()
 
     peers = {each.number: each.node for each in founders if each is not me}
+    numbers = {each.node: each.number for each in founders}
     founding, folder, settings = founding_of(founders), config.node.state_dir, config.consensus
-    links = Links(peers, config.node.run_dir, founding, register, receive)
+    links = Links(me.number, peers, config.node.run_dir, founding, register, receive)
     begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in founders)))
     secret = secret_in(folder)
     shell = Shell(
@@ -77,8 +79,8 @@ async def member(order: Order) -> None:
         now_ms=now_ms(),
         post=links.post,
     )
-    switching = Switching(settings, Distances(me.number, {}))
-    chores = Chores(shell, me, founders, config.topology, public_of(secret), switching)
+    switching = Switching(settings, Distances(me.number, lambda: numbers))
+    chores = Chores(shell, Roster(me, founders, (), shell), config.topology, secret, switching)
     driver = Driver(shell, settings.heartbeat_ms / 1000, lambda now: chores.look(now, 0))
     await links.start()
     server = await asyncio.start_server(_clients(driver, settings.mode), "127.0.0.1", order.client_port)

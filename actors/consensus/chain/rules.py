@@ -37,8 +37,9 @@ class Rules:
         return term
 
     def first_members(self, sealed: Membership, first: Membership) -> Membership:
-        """The next part begins with the members as of the `SWITCH`. `first`: those that this part began with."""
-        assert first.voters, "a part that nobody decides in"
+        """The next part begins with the members as of the `SWITCH`. `first`: those that this part began with here, none
+        for a member that came later."""
+        assert sealed.voters or not first.voters, "a part that nobody decides in"
         return sealed
 
     def may_forget(self, behind: int) -> bool:

@@ -203,6 +203,26 @@ class FakeBackend:
         self._seen()
         return self.control
 
+    async def add_member(self, node: str) -> Outcome:
+        self._seen()
+        number = max(one.number for one in self.control.members) + 1
+        if any(one.node == node for one in self.control.members):
+            raise StateRefused(refusal="already", detail=f"{node} is a member already")
+        member = MemberView(number=number, node=node, site="paris", role="host", leads=False)
+        self.control = msgspec.structs.replace(self.control, members=[*self.control.members, member])
+        return Outcome(index=13, number=number, detail=f"{node} becomes member {number}")
+
+    async def remove_member(self, node: str) -> Outcome:
+        self._seen()
+        kept = [one for one in self.control.members if one.node != node]
+        if len(kept) == len(self.control.members):
+            raise NotFound(what=f"member of the control state on {node}")
+        if not kept:
+            raise StateRefused(refusal="last-member", detail=f"{node} is the only member: add another one first")
+        number = next(one.number for one in self.control.members if one.node == node)
+        self.control = msgspec.structs.replace(self.control, members=kept)
+        return Outcome(index=14, number=number, detail=f"member {number}, {node}, is taken out for good")
+
     async def decree(self, request: Override) -> Outcome:
         self._seen(request)
         if request.risk != RISK:

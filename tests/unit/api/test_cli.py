@@ -69,6 +69,18 @@ def test_cluster(cli: Cli, backend: FakeBackend) -> None:
     assert "nothing can be agreed on" in result.stdout
 
 
+def test_members_come_and_go(cli: Cli, backend: FakeBackend) -> None:
+    assert "rome1 is member 3." in cli.ok("member", "add", "rome1")
+    assert [line.split()[1] for line in cli.ok("member", "list").splitlines()[1:]] == ["madrid1", "paris1", "rome1"]
+    assert "already" in cli.refused(4, "member", "add", "rome1")
+    assert "no member any more (it was number 2)" in cli.ok("member", "remove", "paris1")
+    cli.refused(3, "member", "remove", "paris1")
+    assert [one["number"] for one in json.loads(cli.ok("member", "list", "--json"))["members"]] == [1, 3]
+    joins = [msgspec.structs.replace(one, votes=False, change="joins") for one in backend.control.members]
+    backend.control = msgspec.structs.replace(backend.control, members=joins)
+    assert "joins, has no vote yet" in cli.ok("member", "list")
+
+
 def test_an_override_repeats_what_it_risks(cli: Cli, backend: FakeBackend) -> None:
     shown = cli.ok("override", "paris1", "--reason", "it burnt down", typed=f"{RISK}\n")
     assert RISK in shown

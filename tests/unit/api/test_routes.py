@@ -31,6 +31,20 @@ async def test_the_members_of_the_control_state(client: httpx2.AsyncClient) -> N
     assert [(member["node"], member["lag"]) for member in view["members"]] == [("madrid1", 0), ("paris1", 2)]
 
 
+async def test_members_come_and_go(client: httpx2.AsyncClient) -> None:
+    added = await client.post("/v1/members", json={"node": "rome1"})
+    assert (added.status_code, added.json()["number"]) == (202, 3)
+    listed = (await client.get("/v1/members")).json()["members"]
+    assert [(one["node"], one["change"]) for one in listed] == [("madrid1", ""), ("paris1", ""), ("rome1", "")]
+    removed = await client.delete("/v1/members/madrid1")
+    assert (removed.status_code, removed.json()["number"]) == (202, 1)
+    assert (await client.delete("/v1/members/madrid1")).status_code == 404
+    again = await client.post("/v1/members", json={"node": "rome1"})
+    assert (again.status_code, again.json()["fields"]["refusal"]) == (409, "already")
+    for wrong in ({}, {"node": "No Node"}, {"node": "rome1", "role": "witness"}):
+        assert (await client.post("/v1/members", json=wrong)).status_code == 422
+
+
 async def test_a_failover_tells_what_it_risks_and_what_is_lost(
     client: httpx2.AsyncClient, backend: FakeBackend
 ) -> None:

@@ -3,7 +3,12 @@
 import random
 from typing import get_args
 
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from actors.control import commands as c
+from actors.control.attest import attested
+from actors.control.keys import public_of
 from actors.control.leases import wait_ms
 from actors.control.model import VERSION, ControlState, replica_key
 from actors.control.ownership import risk_of
@@ -11,6 +16,8 @@ from actors.migration.states import Ruling, State
 
 NODES = ("a", "b", "c", "d", "w")
 GUESTS = ("web", "db")
+SECRETS = {number: Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2)}
+"""Of the members that enrol."""
 KINDS = tuple(kind for union in get_args(c.AnyCommand) for kind in (get_args(union) or (union,)))
 
 # What builds something up comes more often than what takes it down.
@@ -18,7 +25,7 @@ WEIGHTS = {
     c.AcquireLease: 12,
     c.DefineGuest: 5,
     c.StartGuest: 8,
-    c.FailOver: 6,
+    c.FailOver: 9,
     c.SetReplica: 4,
     c.MarkReplica: 6,
     c.BeginMove: 10,
@@ -26,8 +33,10 @@ WEIGHTS = {
     c.CommitMove: 8,
     c.EndMove: 8,
     c.JoinNode: 4,
-    c.ExpireLease: 3,
-    c.EnrolMember: 2,
+    c.ExpireLease: 7,
+    c.EnrolMember: 4,
+    c.AttestExpiry: 4,
+    c.RemoveMember: 3,
     c.Upgrade: 3,
 }
 
@@ -53,7 +62,15 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
             "role": "witness" if node == "w" else "host",
             "speaks": VERSION,
         },
-        c.EnrolMember: {"number": rng.choice([1, 2]), "node": node, "site": "x", "key": rng.choice("ab") * 64},
+        c.EnrolMember: {
+            "number": rng.choice([1, 2]),
+            "node": node,
+            "site": "x",
+            "key": public_of(SECRETS[rng.choice([1, 2])]),
+        },
+        c.AddMember: {"node": node},
+        c.RemoveMember: _remove(rng, node, state),
+        c.AttestExpiry: _attest(rng, node, number, (lease.renewal if lease else 0) + _off(rng)),
         c.DrainNode: {"node": node, "draining": rng.random() < 0.4},
         c.RemoveNode: {"node": node},
         c.SetPolicy: {"name": "p", "value": str(number)},
@@ -116,3 +133,17 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
 def _off(rng: random.Random) -> int:
     """Mostly right, sometimes one off."""
     return rng.choice([0, 0, 0, 0, 0, 0, 0, 1, -1])
+
+
+def _attest(rng: random.Random, node: str, number: int, renewal: int) -> dict[str, object]:
+    """Signed by a member, mostly by the right one."""
+    expiry = c.ExpireLease(node=node, number=max(0, number), renewal=max(0, renewal), waited_ms=0, drift_ppm=0)
+    secret = SECRETS[rng.choice(list(SECRETS))]
+    return msgspec.structs.asdict(attested(expiry, rng.choice([1, 2, 3]), secret.sign))
+
+
+def _remove(rng: random.Random, node: str, state: ControlState) -> dict[str, object]:
+    """A member that is known, mostly."""
+    known = [(each.node, each.number) for each in (*state.members.values(), *state.seats.values())]
+    found, number = rng.choice([(node, 3), *known])
+    return {"node": found, "number": number}

@@ -2,6 +2,7 @@
 
 from actors.control import snapshot
 from actors.control.commands import AcquireLease, DefineGuest, JoinNode, SetTerms, StartGuest, Upgrade, seal
+from actors.control.decision import UNTOLD
 from actors.control.engine import apply
 from actors.control.invariants import faults
 from actors.control.model import VERSION, ControlState
@@ -11,6 +12,7 @@ class Cluster:
     """Applies commands; a twin that began from a snapshot must always agree."""
 
     def __init__(self) -> None:
+        self.among = UNTOLD
         self.state = ControlState()
         self.twin = ControlState()
         self.events = []
@@ -18,8 +20,8 @@ class Cluster:
 
     def raw(self, entry: bytes):
         index = self.state.applied + 1
-        applied = apply(self.state, index, entry)
-        assert apply(self.twin, index, entry).result == applied.result
+        applied = apply(self.state, index, entry, self.among)
+        assert apply(self.twin, index, entry, self.among).result == applied.result
         assert faults(self.state) == []
         self.events += applied.events
         if applied.audit:
@@ -72,7 +74,19 @@ class Cluster:
 
 
 def _tables(state: ControlState):
-    names = ("cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags")
+    names = (
+        "cluster",
+        "nodes",
+        "leases",
+        "guests",
+        "jobs",
+        "replicas",
+        "policies",
+        "flags",
+        "members",
+        "seats",
+        "expiries",
+    )
     return {name: _copied(getattr(state, name)) for name in names} | {"audit": state.audit_count}
 
 

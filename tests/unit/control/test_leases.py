@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from actors.control import lease_rules, leases
 from actors.control.commands import AcquireLease, ExpireLease, JoinNode, RenewLease, SetTerms, seal
+from actors.control.decision import UNTOLD
 from actors.control.engine import apply
 from actors.control.leases import Book, Hold, Holder, wait_ms
 from actors.control.model import ControlState, LeaseState, Terms
@@ -32,7 +33,11 @@ class Clock:
 
 
 class LeaseWorld:
-    """One holder, three members, one log; `true_ms` is the time that no clock shows."""
+    """One holder, some members, one log; `true_ms` is the time that no clock shows."""
+
+    speaks = 1
+    members = MEMBERS
+    among = UNTOLD
 
     def __init__(self, seed: int, holder: type[Holder] = Holder, *, blind: bool = False) -> None:
         self.rng = random.Random(seed)
@@ -40,15 +45,15 @@ class LeaseWorld:
         self.log: list[bytes] = []
         self.blind = blind
         self.holder, self.clock = holder(), Clock(self.rng)
-        self.books = [Book() for _ in range(MEMBERS)]
-        self.clocks = [Clock(self.rng) for _ in range(MEMBERS)]
-        self.seen = [0] * MEMBERS
+        self.books = [Book() for _ in range(self.members)]
+        self.clocks = [Clock(self.rng) for _ in range(self.members)]
+        self.seen = [0] * self.members
         self.history: list[tuple] = []
         self.expired = self.renewed = 0
         self.todo: list[tuple[float, int, object]] = []
         self.true_ms = 0.0
         for node in ("a", "b", "c"):
-            self.commit(JoinNode(node=node, site="x", speaks=1))
+            self.commit(JoinNode(node=node, site="x", speaks=self.speaks))
         terms = SetTerms(after=1, duration_ms=DURATION_MS, pause_ms=PAUSE_MS, drift_ppm=DRIFT_PPM, takeover="lease")
         self.commit(terms)
 
@@ -56,9 +61,9 @@ class LeaseWorld:
         heapq.heappush(self.todo, (self.true_ms + self.rng.uniform(least, most), self.rng.getrandbits(60), do))
 
     def commit(self, command, by="node:a"):
-        applied = apply(self.state, self.state.applied + 1, seal(command, by=by))
+        applied = apply(self.state, self.state.applied + 1, seal(command, by=by), self.among)
         self.history.append(applied.events)
-        for member in range(MEMBERS):
+        for member in range(self.members):
             self.later(lambda member=member: self.catch_up(member))
         return applied
 
@@ -101,7 +106,7 @@ class LeaseWorld:
 
     def member_turns(self) -> None:
         """Any of them believes that it leads."""
-        member = self.rng.randrange(MEMBERS)
+        member = self.rng.randrange(self.members)
         if self.rng.random() < 0.05:
             self.restart(member)
         for command in self.books[member].due(self.clocks[member].at(self.true_ms)):

@@ -19,7 +19,7 @@ from actors.control.commands import (
     Upgrade,
     seal,
 )
-from actors.control.decision import Refusal
+from actors.control.decision import Electorate, Refusal
 from actors.control.engine import apply, skip
 from actors.control.model import VERSION, ControlState, Flag, LeaseState
 from actors.control.ownership import may_execute
@@ -34,6 +34,7 @@ def random_run(seed: int, steps: int) -> tuple[Cluster, list[tuple[type, str]]]:
     rng = random.Random(seed)
     cluster, seen = three_sites(version=1), []
     for _ in range(steps):
+        cluster.among = Electorate(voters=(1, 2, 3), bft=rng.random() < 0.3)
         command, by = some_command(rng, cluster.state)
         epochs = {name: guest.epoch for name, guest in cluster.state.guests.items()}
         before = {name: may_execute(cluster.state, guest) for name, guest in cluster.state.guests.items()}
@@ -61,7 +62,7 @@ def test_two_members_always_agree(seed):
 
 
 def test_chance_reaches_every_command_and_nearly_every_refusal():
-    seen = [each for seed in range(9) for each in random_run(seed, 300)[1]]
+    seen = [each for seed in range(14) for each in random_run(seed, 300)[1]]
     assert {kind for kind, code in seen if not code} >= set(KINDS)
     rare = {
         Refusal.TOO_NEW,
@@ -71,6 +72,8 @@ def test_chance_reaches_every_command_and_nearly_every_refusal():
         Refusal.FULL,
         Refusal.RISK_CHANGED,
         Refusal.LEASE_HELD,
+        Refusal.LAST_MEMBER,
+        Refusal.NO_QUORUM_LEFT,
     }
     assert {code for _, code in seen if code} >= set(Refusal) - rare
 

@@ -1,0 +1,112 @@
+"""Every node's part in who the members are: it keeps the list for its actors, and begins to be one when it is added."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from actors.config.schema import Config
+from actors.control.members import (
+    FOLDER,
+    FOUNDERS_FILE,
+    JOINED_FILE,
+    KNOWN_FILE,
+    Founder,
+    Joined,
+    has_left,
+    joined,
+    members_of,
+)
+from actors.control.messages import MembersAnswer, Watched
+from actors.control.shelf import parts_in
+from actors.errors import Failed, NovaCronError
+from actors.files import write_atomically
+
+log = structlog.get_logger()
+WAIT_S = 15.0
+AGAIN_S = 2.0
+
+
+class State(Protocol):
+    """The part of `actors.control.client.StateClient` that is used here."""
+
+    async def members(self, *, deadline_s: float = 15.0) -> MembersAnswer: ...
+    async def watch(self, after: int, wait_s: float = 0.0) -> Watched: ...
+
+
+class Joining:
+    """Watches the members from one node.
+
+    Args:
+        restart: ends this node's member, if there is one, then calls what it is given, and starts the member.
+    """
+
+    def __init__(self, state: State, config: Config, restart: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+        self._state, self._config, self._restart = state, config, restart
+        self.problem = ""
+
+    async def run(self) -> None:
+        """Watch for ever; while no member answers the last known ones hold."""
+        after, read = 0, False
+        while True:
+            try:
+                news = await self._state.watch(after, WAIT_S if read else 0.0)
+                if not read or news.forgotten or any(event.table in ("seats", "members") for event in news.events):
+                    await self.take(await self._state.members())
+                after, read, self.problem = news.revision, True, ""
+            except (NovaCronError, OSError) as error:
+                if not self.problem:
+                    log.warning("who the members are may have changed", reason=str(error))
+                self.problem = str(error)
+                await asyncio.sleep(AGAIN_S)
+
+    async def take(self, told: MembersAnswer) -> None:
+        """Keep what the members said, and be one if this node was added.
+
+        Raises:
+            Failed: this node's configuration names other founders than theirs.
+        """
+        path = self._config.node.state_dir / KNOWN_FILE
+        await asyncio.to_thread(_keep, path, msgspec.json.encode(told.members))
+        mine = [each for each in told.members if each.node == self._config.node.name]
+        if not mine or not _is_new(self._config, mine[0], told):
+            return
+        me, founders = mine[0], tuple(told.founders)
+        if founders != members_of(self._config):
+            raise Failed(
+                detail=f"{me.node} was added as member {me.number}, and its configuration names other founders than"
+                f" the members have: set consensus.members to [{', '.join(each.node for each in founders)}], as on"
+                " every other node"
+            )
+        record = Joined(me=me, part=told.part, members=tuple(each for each in told.members if each.number != me.number))
+        log.info("this node becomes a member", number=me.number, part=told.part)
+        await self._restart(lambda: begin(self._config.node.state_dir / FOLDER, founders, record))
+
+
+def _keep(path: Path, content: bytes) -> None:
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content, 0o644)
+
+
+def _is_new(config: Config, me: Founder, told: MembersAnswer) -> bool:
+    """Whether this node is to begin as `me`: it is not that member yet, and no founder that never left."""
+    folder = config.node.state_dir / FOLDER
+    record = joined(folder)
+    if record is not None:
+        return record.me.number != me.number
+    return me.number not in [each.number for each in told.founders]
+
+
+def begin(folder: Path, founders: tuple[Founder, ...], record: Joined) -> None:
+    """Lay out the folder of a member that begins with nothing; what an earlier member of this node had is put aside."""
+    if parts_in(folder) or has_left(folder) or (folder / JOINED_FILE).exists():
+        aside = folder.with_name(f"{folder.name}.left")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FOUNDERS_FILE, msgspec.json.encode(founders), 0o600)
+    write_atomically(folder / JOINED_FILE, msgspec.json.encode(record), 0o600)
