@@ -20,6 +20,8 @@ from models.placement.windows import Shape, Window, cut
 
 Row = dict[str, str | int | float | None]
 
+Figures = dict[str, Floats]
+"""Of each window, (windows,), by name."""
 Sees = Literal["nothing", "predicted", "true"]
 
 
@@ -72,8 +74,8 @@ def evaluate(
     """One flat row for each load and policy of `ways` (`POLICIES`), and for `scorer`.
 
     Shares are 0..1, decisions in microseconds. Each figure is the mean over ``windows * seeds`` windows;
-    ``…_low``, ``…_high`` bound 90 % of its bootstrap means; ``rejected_cores_over_first_fit`` is paired.
-    `progress` hears a line for each row.
+    ``…_low``, ``…_high`` bound 90 % of its bootstrap means; differences (``…_over_…``) are paired. ``best_rule``: that
+    of those without lifetimes which rejects the fewest cores at that load. `progress` hears a line for each row.
 
     Raises:
         ValueError: a file isn't one that can be read, or the trace has no lifetimes.
@@ -87,16 +89,45 @@ def evaluate(
             for seed in range(seeds)
             for window in cut(guests, windows, load, seed=seed, hosts=hosts, shape=shape, pattern=pattern)
         ]
-        rejected: dict[str, Floats] = {}
-        for policy, way in compared.items():
-            row, cores = _compare(cuts, way)
-            rejected[policy] = cores
-            over = cores - rejected["first-fit"]
-            low, high = interval(over)
-            row |= {"policy": policy, "load": load, "rejected_cores_over_first_fit": float(over.mean())}
-            row |= {"rejected_cores_over_first_fit_low": low, "rejected_cores_over_first_fit_high": high}
-            rows.append(row)
-            progress(f"load {load:g}, {policy}: {cores.mean():.2%} of the cores rejected in {len(cuts)} windows")
+        rows += compare(cuts, compared, load, progress)
+    return rows
+
+
+def compare(
+    windows: list[Window],
+    ways: dict[str, Way],
+    load: float,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> list[Row]:
+    """One flat row for each of `ways` over the same `windows`, as `evaluate` has them; `load` is only told."""
+    found: dict[str, tuple[Row, Figures]] = {}
+    for policy, way in ways.items():
+        found[policy] = _compare(windows, way)
+        mean = found[policy][1]["rejected_cores"].mean()
+        progress(f"load {load:g}, {policy}: {mean:.2%} of the cores rejected in {len(windows)} windows")
+    return _paired(load, found, ways)
+
+
+def _paired(load: float, found: dict[str, tuple[Row, Figures]], ways: dict[str, Way]) -> list[Row]:
+    """The rows of a load, each with its differences from the rules that set the bars."""
+    rules = [policy for policy, way in ways.items() if way.sees == "nothing" and way.scorer is None]
+    best = min(rules, key=lambda policy: float(found[policy][1]["rejected_cores"].mean()), default="")
+    bars = [
+        ("rejected_cores", "first_fit", "first-fit"),
+        ("rejected_cores", "best_rule", best),
+        ("split_pairs", "site_sticky", "site-sticky"),
+        ("cpu_allocated", "first_fit", "first-fit"),
+    ]
+    rows = []
+    for policy, (row, figures) in found.items():
+        row |= {"policy": policy, "load": load, "best_rule": best}
+        for figure, name, rival in bars:
+            if rival in found:
+                over = figures[figure] - found[rival][1][figure]
+                head = f"{figure}_over_{name}"
+                row[head] = float(over.mean())
+                row[f"{head}_low"], row[f"{head}_high"] = interval(over)
+        rows.append(row)
     return rows
 
 
@@ -115,7 +146,7 @@ def _play(window: Window, way: Way, knobs: Knobs) -> Run:
     return simulate(window.nodes, window.guests, way.rule, window.span, knobs)
 
 
-def _compare(windows: list[Window], way: Way) -> tuple[Row, Floats]:
+def _compare(windows: list[Window], way: Way) -> tuple[Row, Figures]:
     plain = PLAIN if way.scorer is None else way.scorer.knobs()
     outcomes: list[Outcome] = []
     sizes: list[dict[str, float]] = []
@@ -136,14 +167,13 @@ def _compare(windows: list[Window], way: Way) -> tuple[Row, Floats]:
         "decision_p99_us": 1e6 * float(np.quantile(seconds, 0.99)),
         "split_usd": float(np.mean(usd)),
     }
-    for name in Outcome._fields:
-        values = np.array([getattr(one, name) for one in outcomes], np.float64)
-        row[name] = float(values.mean())
-        if name in ("rejected_cores", "split_pairs", "cpu_allocated"):
-            row[f"{name}_low"], row[f"{name}_high"] = interval(values)
+    figures = {name: np.array([getattr(one, name) for one in outcomes], np.float64) for name in Outcome._fields}
+    row |= {name: float(values.mean()) for name, values in figures.items()}
+    for name in ("rejected_cores", "split_pairs", "cpu_allocated"):
+        row[f"{name}_low"], row[f"{name}_high"] = interval(figures[name])
     for name in sizes[0]:
         row[name] = float(np.mean([one[name] for one in sizes]))
-    return row, np.array([one.rejected_cores for one in outcomes])
+    return row, figures
 
 
 def _by_size(run: Run) -> dict[str, float]:

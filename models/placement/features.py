@@ -32,6 +32,8 @@ FEATURES = (
     "cluster_free",
     "tight",
     "doublings",
+    "apart",
+    "fresh",
 )
 """Columns of a slot's features, each about 0..1; `docs/placement.md` says what they are."""
 
@@ -89,7 +91,8 @@ def describe(
     )
     cells, cores, sites, gpus, price = nodes.cells, nodes.cpu, nodes.site, nodes.gpus, nodes.price
     vcpus, expect, tenant = guests.vcpus[g], guests.expect[g], state.tenants[guests.tenant[g]]
-    home, tenants = home_of(state, guests, g), max(tenant.sum(), 1)
+    home, mine = home_of(state, guests, g), tenant.sum()
+    tenants, is_new = max(mine, 1), mine == 0 and guests.owned[g] == 1
     size, memory_size = math.log2(1 + vcpus) / 6, math.log2(1 + guests.memory[g]) / 9
     life = math.log1p(max(expect - now, 0.0) / HOUR_S) / 8
     cluster_free = site_free.sum() / site_total.sum()
@@ -102,9 +105,10 @@ def describe(
         row[0], row[1], row[2] = left[k, 0], left[k, 1], left[k, 0] - left[k, 1]
         row[3] = 1.0 - (cpu[n, 0] + cpu[n, 1]) / (cores[n] * cells[n])
         row[4] = 1.0 if count[n] == 0 else 0.0
-        row[5], row[6] = math.log1p(max(beyond, 0.0)) / 8, math.log1p(max(-beyond, 0.0)) / 8
+        hours = math.log1p(abs(beyond)) / 8
+        row[5], row[6] = (hours, 0.0) if beyond > 0 else (0.0, hours)
         row[7] = 1.0 if site == home else 0.0
-        row[8] = (tenants - tenant[site]) / tenants if tenant.sum() > 0 else 0.0
+        row[8] = (tenants - tenant[site]) / tenants if mine > 0 else 0.0
         row[9] = site_free[site] / max(site_total[site], _EPS)
         row[10] = n / len(cells)
         row[11] = times * lost_blocks(cpu[n, cell], part, 8.0)
@@ -115,6 +119,8 @@ def describe(
         row[16] = price[n] / (cores[n] * cells[n])
         row[17], row[18], row[19], row[20] = size, memory_size, life, cluster_free
         row[21], row[22] = min(left[k, 0], left[k, 1]), doublings_of(beyond * HOUR_S)
+        row[23] = math.log2(1.0 + mine - tenant[site]) / 8
+        row[24] = row[9] if is_new else 0.0
 
 
 @kernel

@@ -49,6 +49,8 @@ class Guests(NamedTuple):
     cells: Ints
     """Cells over which it is spread, half and half: 1 or 2. On a node with one cell it makes no difference."""
     tenant: Ints
+    owned: Ints
+    """1 where the tenant is known; 0 for one that names none and counts as a tenant of its own."""
     group: Ints
     """-1: in no group."""
     bond: Ints
@@ -170,6 +172,7 @@ def make_guests(arrive: Floats, leave: Floats, vcpus: Floats, memory: Floats, **
         "gpus": 0,
         "cells": 1,
         "tenant": -1,
+        "owned": int("tenant" in columns),
         "group": -1,
         "bond": ANY,
         "domain": 0,

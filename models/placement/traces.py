@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -63,11 +64,12 @@ def read_nodes(path: Path) -> Nodes:
     Columns, whichever set is there:
     ``cpu, memory_gib[, cells][, site][, gpus][, rack][, price][, count]`` (a cell's cores and GiB),
     ``cpu_milli, memory_mib, gpu`` (Alibaba openb), ``CPU1, RAM1, CPU2, RAM2`` (Huawei: what is free in two cells).
+    Or what ``novacron nodes --json`` printed, in a file that ends in ``.json``: the nodes that are up, empty.
 
     Raises:
         ValueError: it has none of these sets, a value is not a number, or it has no node or one without room.
     """
-    columns = _columns(path)
+    columns = _told_nodes(path) if path.suffix == ".json" else _columns(path)
     readers: list[tuple[set[str], Callable[[Columns], Nodes]]] = [
         ({"cpu", "memory_gib"}, _plain_nodes),
         ({"cpu_milli", "memory_mib", "gpu"}, _openb_nodes),
@@ -105,6 +107,21 @@ def _columns(path: Path) -> Columns:
         return {name: list(column) for name, column in zip(names, values or [()] * len(names), strict=True)}
     except ValueError as error:
         raise ValueError(f"{path}: the rows are not equally long") from error
+
+
+def _told_nodes(path: Path) -> Columns:
+    """The columns of a cluster's own list of nodes, sites numbered in the order of their names."""
+    try:
+        whole = json.loads(path.read_bytes())["sites"]
+        told = [node for site in whole for node in site["nodes"] if node["state"] == "up"]
+        sites = sorted({node["site"] for node in told})
+        return {
+            "cpu": [str(node["cpus"]) for node in told],
+            "memory_gib": [str(node["memory_mib"] / _MIB) for node in told],
+            "site": [str(sites.index(node["site"])) for node in told],
+        }
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is not what `novacron nodes --json` prints: {error!r}") from error
 
 
 def _numbers(columns: Columns, name: str, empty: float = np.nan) -> npt.NDArray[np.float64]:

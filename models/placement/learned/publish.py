@@ -20,6 +20,8 @@ from models.registry import Card, Evaluation, Metric, Registry
 BASELINES = ("first-fit", "best-fit", "site-sticky")
 SPLIT_POINTS = 0.01
 """So much more of the pairs than site-sticky a version may split."""
+ALLOCATED_POINTS = 0.002
+"""So much less of the cores than first fit it may have in use."""
 
 
 def publish(
@@ -75,7 +77,7 @@ def put_in(
 
 
 def _metrics(name: str, rows: list[Row]) -> list[Metric]:
-    """Of each load, with lifetimes and without: rejected cores and split pairs count, allocated cores are told."""
+    """Of each load, with lifetimes and without: rejected and allocated cores and, where there are any, split pairs."""
     by = {(row["load"], row["policy"]): row for row in rows}
     found = []
     for (load, policy), row in by.items():
@@ -84,7 +86,9 @@ def _metrics(name: str, rows: list[Row]) -> list[Metric]:
         rules = {rule: by[load, rule] for rule in BASELINES}
         head, sticky = f"{name}/{load}/{policy}", float(rules["site-sticky"]["split_pairs"] or 0)
         found.append(_metric(f"{head}/rejected_cores", row, rules))
-        found.append(_metric(f"{head}/cpu_allocated", row, rules, better="higher", gate=False))
+        first = {"first-fit": rules["first-fit"]}
+        least = ALLOCATED_POINTS / max(float(first["first-fit"]["cpu_allocated"] or 0), ALLOCATED_POINTS)
+        found.append(_metric(f"{head}/cpu_allocated", row, first, better="higher", tolerance=least))
         if sticky > 0:
             only = {"site-sticky": rules["site-sticky"]}
             found.append(_metric(f"{head}/split_pairs", row, only, tolerance=SPLIT_POINTS / sticky))

@@ -16,18 +16,22 @@ SCORED: tuple[str, ...] = (
     "tight",
     "cpu_left",
     "memory_left",
+    "node_used",
     "node_empty",
+    "order",
     "doublings",
     "shorter",
-    "home",
     "tenant_elsewhere",
+    "apart",
+    "fresh",
     "site_free",
     "lost8",
     "lost16",
     "lost32",
 )
-"""The features that are learned over: they differ between nodes, and a live cluster knows them too. Best fit,
-site-sticky and NILAS are points of their space (``tight``; ``home`` and ``site_free``; ``doublings``)."""
+"""The features that are learned over: they differ between nodes, and a live cluster knows them too. First fit
+(``order``), best fit (``tight``), a tenant that keeps its site (``tenant_elsewhere``, ``apart``, ``fresh``) and NILAS
+(``doublings``, ``node_empty``) are points of their space."""
 
 LIMITS: tuple[str, ...] = ("vcpus", "memory_gib", "cpu", "node_memory_gib", "nodes")
 """What a version is limited in: a request's size, a cell's or node's size, and how many nodes there are."""

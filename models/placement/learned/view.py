@@ -24,17 +24,20 @@ def features(cluster: Cluster, request: Request) -> Floats:
     empty = np.array([not node.guests and node.vcpus_in_use == 0 for node in cluster.nodes])
     doublings, shorter = _outlasting(cluster, request, empty)
     site_free = _per_site(cluster, np.where(cluster.up, free, 0.0), np.where(cluster.up, cluster.allowed, 0.0))
-    at_home, elsewhere = _tenant(cluster, request, site_free)
+    elsewhere, apart, is_new = _tenant(cluster, request)
     cpu_left, memory_left = (free - request.vcpus) / cores, (cluster.free_mib - request.memory_mib) / whole
     columns = {
         "tight": np.minimum(cpu_left, memory_left),
         "cpu_left": cpu_left,
         "memory_left": memory_left,
+        "node_used": 1.0 - free / cores,
         "node_empty": empty.astype(np.float64),
+        "order": np.arange(len(cores)) / max(len(cores), 1),
         "doublings": doublings,
         "shorter": shorter,
-        "home": at_home,
         "tenant_elsewhere": elsewhere,
+        "apart": apart,
+        "fresh": site_free if is_new else np.zeros(len(cores)),
         "site_free": site_free,
         "lost8": _lost(free, request.vcpus, 8.0),
         "lost16": _lost(free, request.vcpus, 16.0),
@@ -79,24 +82,16 @@ def _per_site(cluster: Cluster, free: Floats, total: Floats) -> Floats:
     return share
 
 
-def _tenant(cluster: Cluster, request: Request, site_free: Floats) -> tuple[Floats, Floats]:
-    """1 in the tenant's site (most of its guests; a new one's: the freest); the share of its guests in other sites."""
-    at_home, elsewhere = np.zeros(len(cluster.nodes)), np.zeros(len(cluster.nodes))
+def _tenant(cluster: Cluster, request: Request) -> tuple[Floats, Floats, bool]:
+    """The share of the tenant's guests in other sites, how many those are (log), and whether it is a new tenant."""
     if not request.tenant:
-        return at_home, elsewhere
+        return np.zeros(len(cluster.nodes)), np.zeros(len(cluster.nodes)), False
     count = cluster.of_tenant(request.tenant, request.guest)
     total = float(count.sum())
-    best, home = (-1.0, -1.0), ""
-    for site, rows in cluster.of_site.items():
-        here = float(count[rows].sum())
-        elsewhere[rows] = (total - here) / total if total else 0.0
-        allowed = (not request.site or site == request.site) and (not request.sites or site in request.sites)
-        rank = (here, 0.0 if here else float(site_free[rows][0]))
-        if allowed and rank > best:
-            best, home = rank, site
-    if home:
-        at_home[cluster.of_site[home]] = 1.0
-    return at_home, elsewhere
+    others = np.zeros(len(cluster.nodes))
+    for rows in cluster.of_site.values():
+        others[rows] = total - float(count[rows].sum())
+    return others / max(total, 1.0), np.log2(1.0 + others) / 8, total == 0
 
 
 def _outlasting(cluster: Cluster, request: Request, empty: np.ndarray) -> tuple[Floats, Floats]:

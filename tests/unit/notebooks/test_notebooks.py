@@ -10,6 +10,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[3] / "notebooks").glob("*.ipynb"))
 # Run after the cell that is tagged `parameters`. A notebook without an entry runs as it is.
 SMALL = {
     "01_bandwidth_forecasting.ipynb": "members, updates, pieces_per_set, folds, trees = 1, 15, 30, 2, 3",
+    "02_placement.ipynb": "generations, population, windows, hosts, compared, compared_hosts = 2, 4, 2, 6, 2, 6",
 }
 
 

@@ -30,6 +30,10 @@ def test_a_flat_row_for_each_load_and_policy(trace, tmp_path):
         assert row["rejected_cores_low"] <= row["rejected_cores"] <= row["rejected_cores_high"]
         assert row["decision_p50_us"] <= row["decision_p99_us"]
         assert all(isinstance(cell, str | int | float) for cell in row.values())
+        if row["policy"] not in ("predicted-lifetimes", "true-lifetimes"):
+            assert row["rejected_cores_over_best_rule"] >= 0
+    assert by[0.7, by[0.7, "random"]["best_rule"]]["rejected_cores_over_best_rule"] == 0
+    assert by[0.7, "site-sticky"]["split_pairs_over_site_sticky"] == 0
     assert by[0.7, "best-fit"]["rejected_cores"] > by[1.1, "best-fit"]["rejected_cores"]
     assert by[0.7, "first-fit"]["rejected_cores_over_first_fit"] == 0
     assert by[1.1, "site-sticky"]["split_pairs"] < by[1.1, "random"]["split_pairs"]

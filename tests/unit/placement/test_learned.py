@@ -23,7 +23,7 @@ from tests.unit.placement.kit import some_guests
 from tests.unit.registry.conftest import card
 
 WIDE = {"low": np.full(len(LIMITS), 1e-6), "high": np.full(len(LIMITS), 1e9)}
-TINY = Args(generations=2, population=4, windows=1, hosts=6, loads=(0.9,), batch=1, period=(0.2, 0.6))
+TINY = Args(generations=2, population=4, windows=2, hosts=6, loads=(0.9,), period=(0.2, 0.6), checked=(0.5, 0.9))
 
 
 def scorer(**weights):

@@ -1,6 +1,7 @@
 """Reading traces and grids, and cutting windows."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -149,3 +150,16 @@ def test_windows_are_paired_warm_and_of_the_size_asked_for():
     assert all(np.array_equal(a.guests.arrive, b.guests.arrive) for a, b in zip(windows, again, strict=True))
     with pytest.raises(ValueError, match="life_s"):
         cut(guests._replace(leave=np.full(3000, np.inf)), 1, 0.9)
+
+
+def test_a_clusters_own_list_of_nodes_can_be_read(tmp_path):
+    path = tmp_path / "nodes.json"
+    node = {"node": "a1", "site": "rome", "state": "up", "cpus": 8, "memory_mib": 16_384}
+    other = node | {"node": "b1", "site": "oslo", "cpus": 4}
+    down = node | {"node": "a2", "state": "down", "cpus": 0}
+    path.write_text(json.dumps({"sites": [{"nodes": [node, down]}, {"nodes": [other]}]}))
+    nodes = read_nodes(path)
+    assert (nodes.cpu.tolist(), nodes.memory.tolist(), nodes.site.tolist()) == ([8, 4], [16, 16], [1, 0])
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="novacron nodes --json"):
+        read_nodes(path)
