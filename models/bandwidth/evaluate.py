@@ -28,7 +28,7 @@ Progress = Callable[[str], None]
 PERMISSIVE = ("fcc_wired", "norway_hsdpa", "wanify_snapshots")
 _MOBILE = ("access", "cellular", "starlink", "5G")
 _BLOCK = 4000
-_MOMENTS = 6
+_AT_ONCE = 6  # moments of one trace asked about in one call, so that the guard has its whole record
 SHIPPED_HORIZONS_S: Array = np.array([1.0, 5.0, 15.0, 20.0, 30.0, 60.0])
 
 
@@ -41,13 +41,13 @@ class Plan:
     pieces_per_set: int = 250
     updates: int = 400
     questions: int = 1000
-    shipped_links: int = 60
+    shipped_moments: int = 360
     trees: int = 100
 
     @staticmethod
     def quick() -> "Plan":
         """Less of everything."""
-        return Plan(folds=2, pieces_per_set=80, updates=120, questions=600, shipped_links=20, trees=50)
+        return Plan(folds=2, pieces_per_set=80, updates=120, questions=600, shipped_moments=120, trees=50)
 
     def args(self, seed: int) -> Args:
         """The training's settings."""
@@ -216,11 +216,7 @@ def _scored(
 def served(forecaster: Forecaster, traces: list[Trace], links: dict[str, str], plan: Plan) -> Iterator[Row]:
     """Asks the forecaster as a caller would, with everything up to a moment, and takes only what it answers."""
     rng = np.random.default_rng(0)
-    some: list[Trace] = []
-    for name in sorted({trace.dataset for trace in traces}):
-        found = [trace for trace in traces if trace.dataset == name]
-        some += [found[i] for i in rng.permutation(len(found))[: plan.shipped_links]]
-    for (name, horizon), answers in sorted(_answers(forecaster, some, rng).items()):
+    for (name, horizon), answers in sorted(_answers(forecaster, _moments(traces, plan.shipped_moments, rng)).items()):
         truth, group = np.array([a.truth for a in answers]), np.array([a.group for a in answers])
         if len(truth) < 20:
             continue
@@ -245,16 +241,27 @@ class _Answer(NamedTuple):
     method: str
 
 
+def _moments(traces: list[Trace], wanted: int, rng: np.random.Generator) -> Iterator[tuple[Trace, np.ndarray]]:
+    """About `wanted` moments of each data set, few of each trace where it has many: those of one call together."""
+    for name in sorted({trace.dataset for trace in traces}):
+        found = [trace for trace in traces if trace.dataset == name]
+        each, left = max(_AT_ONCE, -(-wanted // len(found))), wanted
+        for i in rng.permutation(len(found)):
+            moments = np.flatnonzero(np.isfinite(trace_truths(found[i], SHIPPED_HORIZONS_S)).any(1))
+            moments = rng.choice(moments, min(each, len(moments)), replace=False)
+            for first in range(0, len(moments), _AT_ONCE):
+                yield found[i], moments[first : first + _AT_ONCE]
+            left -= len(moments)
+            if left <= 0:
+                break
+
+
 def _answers(
-    forecaster: Forecaster, traces: list[Trace], rng: np.random.Generator
+    forecaster: Forecaster, some: Iterator[tuple[Trace, np.ndarray]]
 ) -> dict[tuple[str, float], list[_Answer]]:
     out: dict[tuple[str, float], list[_Answer]] = {}
-    for trace in traces:
+    for trace, moments in some:
         truth = trace_truths(trace, SHIPPED_HORIZONS_S)
-        moments = np.flatnonzero(np.isfinite(truth).any(1))
-        moments = rng.choice(moments, min(_MOMENTS, len(moments)), replace=False)
-        if not len(moments):
-            continue
         asked = SHIPPED_HORIZONS_S[np.isfinite(truth[moments]).any(0)]
         past = [(max(0, m + 1 - 4 * LONGEST), m + 1) for m in moments]
         columns = [{n: c[s:e] for n, c in trace.covariates.items()} for s, e in past]
