@@ -22,6 +22,7 @@ def bandwidth(
     seed: Annotated[int, typer.Option(min=0, help="The same one gives the same weights on a CPU.")] = 0,
     updates: Annotated[int, typer.Option(min=1, max=100_000, help="Steps of the training of each net.")] = 700,
     members: Annotated[int, typer.Option(min=1, max=8, help="Nets whose forecasts are averaged.")] = 3,
+    notes: Annotated[str, typer.Option(help="For the card: whose the data are, under which licence.")] = "",
     root: Root = None,
 ) -> None:
     """Train on four fifths of the groups, score on the others, and publish; `promote` puts it to use."""
@@ -34,7 +35,8 @@ def bandwidth(
         typer.progressbar(length=updates * members, label="training", file=sys.stderr) as bar,
     ):
         try:
-            card = publish(registry, data, index, Args(seed=seed, updates=updates), members, lambda *_: bar.update(1))
+            args = Args(seed=seed, updates=updates)
+            card = publish(registry, data, index, args, members, lambda *_: bar.update(1), notes)
         except ValueError as error:
             raise BadRequest(detail=str(error)) from error
         _tell(card, registry.objections(card.version))

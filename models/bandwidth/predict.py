@@ -15,6 +15,7 @@ from models.bandwidth.data import Array, cells
 from models.bandwidth.distribution import GRID, decide, on_grid, quantiles
 from models.bandwidth.features import LEVEL, SIMPLE, Batch, View, batch, horizon_cells, view
 from models.bandwidth.forecast import QUANTILES
+from models.bandwidth.guard import HEARD, loudest, weights
 from models.bandwidth.module import Net, Shape, cdf, edges
 from models.bandwidth.reckoning import past_answers
 
@@ -24,8 +25,7 @@ _EDGES: Array = edges().numpy().astype(np.float64)
 _AGO = np.array([1, 2, 3, 5, 8, 13, 21, 34])
 _CHECKED = 64  # moments asked again in one call, over all its links
 _TRUSTED = tuple(SIMPLE.index(name) for name in ("last", "mean3", "ewma", "mean10"))
-_MARGIN, _LEAST_RECORD = 1.25, 3
-_FAR, _FAR_SHARE = 4.0, 0.2
+_FAR = 4.0  # a feature so many spreads from the training's mean lies beyond what it met
 
 Series = tuple[Sequence[float] | Array, Sequence[float] | Array, Mapping[str, Sequence[float] | Array] | None]
 
@@ -34,9 +34,9 @@ Series = tuple[Sequence[float] | Array, Sequence[float] | Array, Mapping[str, Se
 class Prediction:
     """What a link will carry in the mean over each horizon, Mbit/s.
 
-    ``mean [H]`` is the point forecast, ``quantiles [H, Q]`` rise along `levels`. `method` says who spoke: ``lstm``,
-    ``blend`` (the simple methods together), a simple method's name where that has the better record on this link, or
-    ``none`` when nothing is known.
+    ``mean [H]`` is the point forecast, ``quantiles [H, Q]`` rise along `levels`. `method` says who has the most say:
+    ``lstm``, ``blend`` (the simple methods together), ``last`` or ``ewma`` where that has the better record on this
+    link, or ``none`` when nothing is known.
     """
 
     horizons_s: tuple[float, ...]
@@ -105,16 +105,17 @@ class Forecaster:
         distributions, far = self.distributions(b, v, at)
         shape = v.simple.shape[:3]
         points = decide(distributions).reshape(shape)
-        now, rows = points[:, 0], np.arange(len(points))
-        best = self._better(b, v, at, points, far.reshape(shape)[:, 0].mean(1), horizons)
-        shift = np.where((best >= 0)[:, None], v.simple[rows, 0, :, best] - now, 0.0)
+        now = points[:, 0]
+        heard = self._heard(b, v, at, points, far.reshape(shape)[:, 0].mean(1), horizons)
+        said = np.concatenate([now[..., None], v.simple[:, 0][..., list(HEARD)]], axis=2)
+        shift = (heard * said).sum(2) - now
         here = distributions.reshape(*shape, -1)[:, 0].reshape(-1, distributions.shape[1])
         wanted = self.levels.at(np.array(QUANTILES), here, np.tile(horizons, len(now)))
         bands = quantiles(here, wanted).reshape(*now.shape, -1) + shift[..., None]
         newest = View(v.steps, v.features, v.simple, v.level[:, :1], v.floor[:, :1], v.error[:, :1])
         mbps = newest.to_mbps((now + shift)[:, None])[:, 0], newest.to_mbps(bands[:, None])[:, 0]
-        own = "lstm" if self.nets else "blend"
-        return mbps[0], mbps[1], [SIMPLE[k] if k >= 0 else own for k in best]
+        names = ["lstm" if self.nets else "blend", *(SIMPLE[place] for place in HEARD)]
+        return mbps[0], mbps[1], [names[who] for who in loudest(heard)]
 
     def distributions(self, b: Batch, v: View, at: np.ndarray) -> tuple[Array, Array]:
         """The nets' mean distribution of every moment and horizon ``[B·P·H, G]``, and the share of features far off."""
@@ -134,19 +135,15 @@ class Forecaster:
         return out, off.to(torch.float64).mean(1).numpy()
 
     @staticmethod
-    def _better(b: Batch, v: View, at: np.ndarray, points: Array, far: Array, horizons: Array) -> np.ndarray:
-        """Per link the place of the simple method that speaks instead of the net ``[B]``; -1 where none should."""
-        count, errors = np.zeros(len(at)), np.zeros((len(at), 1 + len(SIMPLE)))
+    def _heard(b: Batch, v: View, at: np.ndarray, points: Array, far: Array, horizons: Array) -> Array:
+        """The weights of the net and of the simple methods beside it ``[B, H, 1 + len(HEARD)]``."""
+        count = np.zeros((len(at), len(horizons)))
+        errors = np.zeros((*count.shape, 1 + len(SIMPLE)))
         if at.shape[1] > 1:
             ahead = horizon_cells(horizons, b.step_s)
             simple = np.ascontiguousarray(v.simple)
             past_answers(b.mbps, ahead, at, v.level, v.floor, points, simple, count, errors)
-        best = np.array(_TRUSTED)[errors[:, [1 + k for k in _TRUSTED]].argmin(1)]
-        rows = np.arange(len(best))
-        worse = errors[:, 0] > _MARGIN * errors[rows, 1 + best] + 0.02
-        told = count >= _LEAST_RECORD
-        far_off = far > _FAR_SHARE
-        return np.where(told & (worse | far_off), best, np.where(far_off, SIMPLE.index("ewma"), -1))
+        return weights(count, errors, far)
 
 
 def _blend(v: View) -> Array:

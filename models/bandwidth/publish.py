@@ -31,6 +31,7 @@ def publish(
     args: Args,
     members: int,
     progress: Callable[[int, float], None] | None = None,
+    notes: str = "",
 ) -> Card:
     """Train on four fifths of the groups, score on the others as a caller would ask, and publish; nothing is promoted.
 
@@ -38,6 +39,7 @@ def publish(
         directory: CSVs as `models.bandwidth.data` reads them.
         index: trace_id, group and kind of link; without it ``directory/index.csv`` if there is one.
         progress: told update (of each member anew) and loss.
+        notes: for the card: whose the data are, under which licence.
 
     Raises:
         ValueError: no recorded links, none long enough, or fewer than two groups.
@@ -62,6 +64,7 @@ def publish(
         seed=args.seed,
         evaluation=_evaluation(rows, directory, hashed),
         settings={**asdict(args), "members": members},
+        notes=notes,
     )
     return registry.publish({WEIGHTS: content.getvalue()}, card)
 

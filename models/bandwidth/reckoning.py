@@ -83,10 +83,10 @@ def past_answers(
     mbps: Floats, ahead: Ints, at: Ints, level: Floats, floor: Floats, points: Floats, simple: Floats, count: Floats,
     errors: Floats,
 ) -> None:  # fmt: skip
-    """How wrong what was told at earlier moments was: its mean |log error|, at most 1, into ``errors [B, 1 + K]``.
+    """How wrong what was told at earlier moments was: summed |log error|, each at most 1, ``errors [B, H, 1 + K]``.
 
     ``at [B, P]`` are moments, newest first, ``ahead [B, H]`` the horizons in cells; ``points [B, P, H]`` and
-    ``simple [B, P, H, K]`` were told. ``count [B]`` becomes the number of answers whose truth is known by the newest.
+    ``simple [B, P, H, K]`` were told. ``count [B, H]``: how many of these truths are known by the newest moment.
     """
     for b in range(len(mbps)):
         for p in range(1, at.shape[1]):
@@ -98,8 +98,7 @@ def past_answers(
                     continue
                 mean = mbps[b, start + 1 : end + 1].mean() + floor[b, p]
                 truth = np.log(mean / (level[b, p] + floor[b, p]))
-                count[b] += 1
-                errors[b, 0] += min(abs(points[b, p, h] - truth), 1.0)
+                count[b, h] += 1
+                errors[b, h, 0] += min(abs(points[b, p, h] - truth), 1.0)
                 for k in range(simple.shape[3]):
-                    errors[b, 1 + k] += min(abs(simple[b, p, h, k] - truth), 1.0)
-        errors[b] /= max(count[b], 1.0)
+                    errors[b, h, 1 + k] += min(abs(simple[b, p, h, k] - truth), 1.0)

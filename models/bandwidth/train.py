@@ -29,7 +29,7 @@ class Args:
     decay: float = 1e-2
     pieces_per_set: int = 700
     moments: int = 8
-    hidden: int = 48
+    hidden: int = 16
     width: int = 96
     recurrent: str = "lstm"
 

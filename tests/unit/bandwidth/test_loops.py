@@ -115,16 +115,16 @@ def test_the_record_of_earlier_answers_by_hand() -> None:
     at, ahead = np.array([[29, 28, 20, 3, 3]]), np.array([[1, 5]])
     level, floor = rng.uniform(10, 100, (1, 5)), np.full((1, 5), 0.5)
     points, simple = rng.normal(0, 0.3, (1, 5, 2)), rng.normal(0, 0.3, (1, 5, 2, len(SIMPLE)))
-    count, errors = np.zeros(1), np.zeros((1, 1 + len(SIMPLE)))
+    count, errors = np.zeros((1, 2)), np.zeros((1, 2, 1 + len(SIMPLE)))
     past_answers(mbps, ahead, at, level, floor, points, simple, count, errors)
-    wanted = []
+    wanted: list[list[np.ndarray]] = [[], []]
     for p, start in ((1, 28), (2, 20), (3, 3)):
         for h, n in enumerate((1, 5)):
             if start + n <= 29:
                 truth = np.log((mbps[0, start + 1 : start + n + 1].mean() + 0.5) / (level[0, p] + 0.5))
-                wanted.append(np.minimum(np.abs(np.append(points[0, p, h], simple[0, p, h]) - truth), 1.0))
-    assert count[0] == len(wanted) == 5
-    np.testing.assert_allclose(errors[0], np.mean(wanted, 0))
+                wanted[h].append(np.minimum(np.abs(np.append(points[0, p, h], simple[0, p, h]) - truth), 1.0))
+    assert count[0].tolist() == [len(each) for each in wanted] == [3, 2]
+    np.testing.assert_allclose(errors[0], [np.sum(each, 0) for each in wanted])
 
 
 def test_truths_of_a_trace_are_not_seen() -> None:

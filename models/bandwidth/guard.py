@@ -1,0 +1,49 @@
+"""Who is heard about a link: the net, the last value and the EWMA, each by its record on this link's own history.
+
+Weights are what is believed beforehand times exp(−summed error), the errors in units of what the better simple method
+gets wrong here (exponential weights: Littlestone and Warmuth, 1994; Vovk, 1998). So a few answers hardly move what is
+believed, and many overrule it. Horizons are judged apart: the last value may know best what comes in a second, and
+nothing of what comes in a minute. What is said is the weighted mean of the three, in logarithms.
+"""
+
+import numpy as np
+
+from models.bandwidth.data import Array
+from models.bandwidth.features import SIMPLE
+
+HEARD = (SIMPLE.index("last"), SIMPLE.index("ewma"))
+"""Places of the simple methods that are heard beside the net."""
+_BELIEVED, _BELIEVED_FAR = 0.8, 0.05  # the net's weight beforehand; on a link unlike all that it was trained on
+_FAR_SHARE = 0.1  # of the features, beyond what training met: then it is such a link
+_ELSEWHERE = 0.1  # what an answer for another horizon counts
+_START, _LEAST = 0.1, 0.02  # of the unit: an error as if one answer had been given, and its least
+
+
+def weights(count: Array, errors: Array, far: Array) -> Array:
+    """The weights ``[B, H, 1 + len(HEARD)]`` of the net and of `HEARD`; they sum to 1.
+
+    Without any record the net speaks alone, unless the link is far from what it was trained on.
+
+    Args:
+        count: answers whose truth is known ``[B, H]``.
+        errors: their summed |log error|, of the net and of every simple method ``[B, H, 1 + len(SIMPLE)]``.
+        far: share of each link's features that lie beyond what training met ``[B]``.
+    """
+    heard = errors[..., [0, *(1 + place for place in HEARD)]]
+    heard = heard + _ELSEWHERE * (heard.sum(1, keepdims=True) - heard)
+    answers = count + _ELSEWHERE * (count.sum(1, keepdims=True) - count)
+    unit = np.maximum((heard[..., 1:].min(2) + _START) / (answers + 1), _LEAST)
+    strange = far > _FAR_SHARE
+    believed = np.where(strange, _BELIEVED_FAR, _BELIEVED)[:, None]
+    before = np.concatenate([believed, np.repeat((1 - believed) / len(HEARD), len(HEARD), axis=1)], axis=1)
+    logs = np.log(before)[:, None, :] - heard / unit[..., None]
+    out: Array = np.exp(logs - logs.max(2, keepdims=True))
+    out /= out.sum(2, keepdims=True)
+    out[(count.sum(1) == 0) & ~strange] = np.eye(1 + len(HEARD))[0]
+    return out
+
+
+def loudest(heard: Array) -> Array:
+    """Of weights ``[B, H, 1 + len(HEARD)]`` who has the most say over all horizons ``[B]``: 0 the net, then `HEARD`."""
+    out: Array = heard.mean(1).argmax(1)
+    return out
