@@ -103,7 +103,7 @@ class ClusterState(Service):
         self._looking: asyncio.Task[None] | None = None
         self._minding: asyncio.Task[None] | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
-        self._running: asyncio.Task[None]
+        self._running: asyncio.Task[None] | None = None
 
     @exposed()
     async def ping(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
@@ -224,6 +224,15 @@ class ClusterState(Service):
         told = [event for event in events[:EVENTS_MAX] if event.revision < limit]
         return Watched(events=told, revision=told[-1].revision)
 
+    async def close(self) -> None:
+        """End the member, as a crash would: what is agreed on is on its disk."""
+        self._starting.cancel()
+        await asyncio.gather(self._starting, return_exceptions=True)
+        if (running := self._running) is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await self._links.stop()
+
     # -- within -------------------------------------------------------------------------------------------------------
 
     async def _fresh(self, request: Fresh | OfGuest | OfNode | OfJob | TrailQuery) -> ControlState:
@@ -307,11 +316,15 @@ class ClusterState(Service):
         """Have links to those that join, and end when this member was taken out."""
         while True:
             await asyncio.sleep(MIND_S)
-            await self._meet()
+            try:
+                await self._meet()
+            except OSError as error:
+                log.warning("no link to a new member yet", reason=str(error))
             if why := await leaving.why():
                 log.error("this member was taken out, and stops", reason=why)
                 await asyncio.to_thread(write_atomically, folder / LEFT_FILE, why.encode(), 0o600)
                 self._left = why
+                assert self._running is not None, "it minds a member that runs"
                 self._running.cancel()
                 await self._links.stop()
                 return

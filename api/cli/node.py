@@ -33,6 +33,19 @@ def run(config: ConfigFile = _CONFIG) -> None:
 
 
 @app.command()
+def witness(config: ConfigFile = _CONFIG) -> None:
+    """Be a member of the control state and nothing else, until told to stop (SIGTERM): no guests, no libvirt, no Ray.
+
+    The third voice of two sites, on any small machine; it stands alone in its site of the topology.
+    """
+    import asyncio
+
+    from actors.witness.process import run_witness
+
+    asyncio.run(run_witness(config))
+
+
+@app.command()
 def start(
     config: ConfigFile = _CONFIG,
     wait_s: Annotated[float, typer.Option("--wait-s", min=1.0, help="Seconds until it must be ready.")] = 180.0,

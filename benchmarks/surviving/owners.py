@@ -62,6 +62,8 @@ class Owners:
         self._guests: dict[str, _Owned] = {}
         self._newest: dict[str, int] = {}
         self._leases: dict[str, int] = {}
+        self._members: set[int] = set()
+        self._said: dict[tuple[str, int, int], set[int]] = {}
         self._lineage = 0
         self._duration_ms = self._least_wait_ms = 0.0
         self._terms(Terms())
@@ -69,6 +71,10 @@ class Owners:
             "setterms": self._set_terms,
             "acquirelease": self._acquire,
             "expirelease": self._expire,
+            "attestexpiry": self._attest,
+            "enrolmember": self._enrol,
+            "removemember": self._unseat,
+            "excludemember": self._unseat,
             "override": self._override,
             "defineguest": self._define,
             "removeguest": self._remove,
@@ -133,6 +139,27 @@ class Owners:
         # The renewal was applied, and so sent, no later than this; its holder has paused all within its duration.
         ended_ms = entry.at_ms - body["waited_ms"] + self._duration_ms
         self.gaps.append(Gap(node=node, begin_ms=min(ended_ms, entry.at_ms)))
+
+    def _enrol(self, _: TrailEntry, body: dict[str, Any]) -> None:
+        self._members.add(body["number"])
+
+    def _unseat(self, _: TrailEntry, body: dict[str, Any]) -> None:
+        self._members.discard(body["number"])
+
+    def _attest(self, entry: TrailEntry, body: dict[str, Any]) -> None:
+        """One member's word that a lease has run out; more of them than may lie end it."""
+        node, number = body["node"], body["number"]
+        said = self._said.setdefault((node, number, body["renewal"]), set())
+        if body["member"] not in self._members:
+            self._fault(entry, f"{body['member']} is no member")
+        said.add(body["member"])
+        if self._leases.get(node) != number:
+            self._fault(entry, f"{node} did not hold lease {number}")
+        elif 3 * (len(said) - 1) >= len(self._members) - 3:
+            del self._leases[node]
+            # One of them waited for as long as any must, from when it applied the renewal.
+            ended_ms = entry.at_ms - self._least_wait_ms + self._duration_ms
+            self.gaps.append(Gap(node=node, begin_ms=min(ended_ms, entry.at_ms)))
 
     def _override(self, entry: TrailEntry, body: dict[str, Any]) -> None:
         # Its sentences may be too long for the trail to keep the body.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from actors.control import trail
+from actors.control.attest import attested
 from actors.control.commands import (
     AcquireLease,
     AdvanceMove,
@@ -16,6 +17,7 @@ from actors.control.commands import (
     CommitMove,
     DefineGuest,
     EndMove,
+    EnrolMember,
     ExpireLease,
     FailOver,
     JoinNode,
@@ -26,6 +28,8 @@ from actors.control.commands import (
     StopGuest,
     Upgrade,
 )
+from actors.control.decision import Electorate
+from actors.control.keys import public_of
 from actors.control.leases import wait_ms
 from actors.control.messages import TrailQuery
 from actors.control.model import VERSION
@@ -37,6 +41,7 @@ from benchmarks.surviving.owners import Owners
 from benchmarks.surviving.plan import PHASES, matrix, short
 from benchmarks.surviving.plan import faults as all_faults
 from tests.unit.control.kit import Cluster
+from tests.unit.control.test_attested import SECRETS
 
 NODES = ("a", "b", "c")
 
@@ -396,6 +401,27 @@ def test_a_takeover_before_the_end_of_the_lease_is_found() -> None:
     assert any(
         "the lease of a, which may run it, had not ended" in one for one in faults(without(history, "expirelease"))
     )
+
+
+def test_in_bft_the_words_of_two_of_four_members_end_a_lease() -> None:
+    run = Run()
+    for number, secret in SECRETS.items():
+        enrol = EnrolMember(number=number, node=f"m{number}", site="x", key=public_of(secret))
+        run.done(enrol, f"member:m{number}")
+    run.cluster.among = Electorate(voters=tuple(SECRETS), bft=True)
+    run.start("web", "a")
+    lease = run.cluster.state.leases["a"]
+    run.event("stop", "web", "a", 7_900)
+    run.now += wait_ms(lease.terms)
+    expiry = ExpireLease(node="a", number=lease.number, renewal=0, waited_ms=0, drift_ppm=0)
+    for member in (1, 3):
+        run.done(attested(expiry, member, SECRETS[member].sign), f"member:m{member}")
+    run.fail_over("web", "b")
+    assert faults(run.history()) == []
+    for nth in (0, 1):
+        found = faults(without(run.history(), "attestexpiry", nth))
+        assert any("the lease of a, which may run it, had not ended" in one for one in found)
+    assert any("9 is no member" in one for one in faults(edited(run.history(), "attestexpiry", body={"member": 9})))
 
 
 def test_an_override_is_taken_at_its_word_but_not_for_two_at_once() -> None:

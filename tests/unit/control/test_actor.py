@@ -99,9 +99,7 @@ class World:
     async def kill(self, node: str) -> None:
         member = self.members.pop(node)
         self.down.add(node)
-        member._running.cancel()
-        await asyncio.gather(member._running, return_exceptions=True)
-        await member._links.stop()
+        await member.close()
         self.split(node, cut=False)
 
     def split(self, node: str, *, cut: bool = True) -> None:
