@@ -3,18 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 import structlog
 
-from actors.calls.directory import Directory
-from actors.calls.messages import Address, Caller, Empty
+from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
-from actors.consensus.chain import LinkMode
 from actors.consensus.ready import Evidence, Member, Membership, Snapshot
 from actors.control import trail
 from actors.control.chores import Chores
@@ -28,7 +25,6 @@ from actors.control.links import Links, Register
 from actors.control.members import FOLDER, LEFT_FILE, Founder, founded, founding_of, has_left, joined, settings_of
 from actors.control.messages import (
     EVENTS_MAX,
-    SERVICE,
     WAIT_MAX_S,
     ClusterView,
     FlagsAnswer,
@@ -54,6 +50,7 @@ from actors.control.messages import (
 from actors.control.model import ControlState
 from actors.control.ownership import standing
 from actors.control.parcels import ModesAre, Parcel
+from actors.control.reach import Ask, Modes, ask_of, modes_of, registers
 from actors.control.roster import Roster
 from actors.control.shelf import Shelf
 from actors.control.shell import Shell
@@ -63,15 +60,11 @@ from actors.control.views import view_of
 from actors.control.watch import Compacted
 from actors.errors import ActorDown, BodyInvalid, GuestUnknown, JobUnknown, NotFound, NovaCronError, StateRefused
 from actors.files import write_atomically
-from actors.transport.messages import Expose, Forward, LinksQuery, LinkStates
 
 log = structlog.get_logger()
 LOOK_S = 5.0
 MIND_S = 0.5
-_CALL_S = 5.0
 _DEADLINE_MAX_S = 60.0
-Modes = Callable[[], Awaitable[dict[str, LinkMode]]]
-Ask = Callable[[str], Awaitable[MembersAnswer]]
 _commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 
 
@@ -91,9 +84,9 @@ class ClusterState(Service):
         self, config: Config, register: Register | None = None, modes: Modes | None = None, ask: Ask | None = None
     ) -> None:
         self._config = config
-        self._register = register or _registers(config)
-        self._modes = modes or _modes_of(config)
-        self._ask = ask or _ask_of(config)
+        self._register = register or registers(config)
+        self._modes = modes or modes_of(config)
+        self._ask = ask or ask_of(config)
         self._driver: Driver
         self._roster: Roster
         self._shelf: Shelf
@@ -373,37 +366,3 @@ def _end() -> NoReturn:
 def _within(deadline_s: float) -> float:
     # Written so that NaN, which is neither, gets the limit too.
     return deadline_s if 0 <= deadline_s <= _DEADLINE_MAX_S else _DEADLINE_MAX_S
-
-
-def _modes_of(config: Config) -> Modes:
-    directory = Directory(config.node.name, config.topology)
-    transport = Address(service="transport", node=config.node.name)
-
-    async def modes() -> dict[str, LinkMode]:
-        found = await directory.call(transport, "links", LinksQuery(after=time.time()), LinkStates, _CALL_S)
-        return {link.peer: link.mode for link in found.links if link.state == "up"}
-
-    return modes
-
-
-def _ask_of(config: Config) -> Ask:
-    directory = Directory(config.node.name, config.topology)
-
-    async def ask(node: str) -> MembersAnswer:
-        to = directory.on(SERVICE, node)
-        return await directory.call(to, "members", Fresh(deadline_s=_CALL_S), MembersAnswer, _CALL_S + 1.0)
-
-    return ask
-
-
-def _registers(config: Config) -> Register:
-    directory = Directory(config.node.name, config.topology)
-    transport = Address(service="transport", node=config.node.name)
-
-    async def register(peer: str, to_path: Path, from_path: Path) -> None:
-        expose = Expose(tag=SERVICE, service=SERVICE, connect_path=str(from_path), peer=peer)
-        forward = Forward(tag=SERVICE, listen_path=str(to_path), peer=peer, service=SERVICE, priority=0)
-        await directory.call(transport, "expose", expose, Empty, _CALL_S)
-        await directory.call(transport, "forward", forward, Empty, _CALL_S)
-
-    return register

@@ -21,10 +21,10 @@ from actors.consensus.raft.members import encode as encode_members
 from actors.consensus.raft.messages import Install as RaftInstall
 from actors.consensus.ready import NOBODY, Accepted, Evidence, Kind, Member, Membership, Send, Snapshot
 from actors.control import snapshot, wire
-from actors.control.decision import Electorate
 from actors.control.handing import Giving, Post, Taking
 from actors.control.keys import MemberKeys
 from actors.control.model import ControlState, Result
+from actors.control.outlook import Outlook
 from actors.control.parcels import AskEntry, AskIndex, AskState, Carry, EntryIs, IndexIs, Parcel, StateIs
 from actors.control.replica import Replica
 from actors.control.shelf import Beginning, Shelf, Volume
@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     compact_entries: int = COMPACT_ENTRIES
 
 
-class Shell:
+class Shell(Outlook):
     """One member.
 
     Args:
@@ -79,8 +79,8 @@ class Shell:
         post: Post,
         report: Callable[[Evidence], None] = lambda _: None,
     ) -> None:
-        self.me = me
-        self._shelf, self._settings, self._post, self._report = shelf, settings, post, report
+        self.me, self.shelf = me, shelf
+        self._settings, self._post, self._report = settings, post, report
         newest = shelf.newest
         begins = newest.log.snapshot()
         self.replica = Replica(newest.store.state(), begins.index, now_ms)
@@ -103,57 +103,13 @@ class Shell:
         """In BFT: up to which entry each other member last said that it has committed."""
         self.writes = 0
 
-    @property
-    def snapshot_index(self) -> int:
-        """The entry up to which a snapshot stands for the log."""
-        return self._shelf.newest.log.snapshot().index
-
-    @property
-    def leads(self) -> bool:
-        """Whether this member leads, as far as it knows."""
-        core = self.core.core
-        return core.leads if isinstance(core, Raft) else core.leader == self.me
-
-    @property
-    def proposes(self) -> bool:
-        """Whether it is for this member to propose what has to be: the leader's in Raft, everybody's in BFT."""
-        return self.leads if self.core.protocol is Protocol.RAFT else self.me in self.core.membership.voters
-
-    @property
-    def last(self) -> int:
-        """Index of the newest entry of its log."""
-        core = self.core.core
-        return core.last if isinstance(core, Raft) else core.commit
-
-    @property
-    def matches(self) -> dict[Member, int]:
-        """The newest entry that each member has, as far as this one knows: in Raft only the leader does."""
-        core = self.core.core
-        if isinstance(core, Raft):
-            return {**core.matches, self.me: core.last} if core.leads else {}
-        return {**self.told, self.me: core.commit}
-
-    @property
-    def has_image(self) -> bool:
-        """Whether the snapshot that stands for the log has bytes: a founder's first one has none to be handed on."""
-        return bool(self._shelf.newest.log.snapshot().digest)
-
-    @property
-    def among(self) -> Electorate:
-        """Who agrees now, as far as this member knows it to be committed."""
-        return self._among(self.core.commit)
-
-    def _among(self, index: int) -> Electorate:
-        members = self.core.membership_at(index)
-        return Electorate(members.voters, members.learners, self.core.protocol is Protocol.BFT)
-
     def make_snapshot(self) -> None:
         """Have the state stand for the log soon, however short that is (in Raft)."""
         self._wants_snapshot = True
 
     def change(self, members: Membership) -> bool:
         """Have `members` take part from here on; false: not now. Only Raft's leader can."""
-        assert self._trusts, "in BFT f + 1 members would have to ask"
+        assert self.trusts, "in BFT f + 1 members would have to ask"
         return isinstance(self.core.propose(encode_members(members), Kind.MEMBERSHIP), Accepted)
 
     def hand_over(self, heir: Member) -> None:
@@ -188,13 +144,13 @@ class Shell:
         match parcel:
             case Carry():
                 self._carried(sender, parcel, now_ms)
-            case AskIndex(number) if self._trusts:
+            case AskIndex(number) if self.trusts:
                 self._read(now_ms, lambda index: self._tell(sender, IndexIs(number, index)), applied=False)
             case AskIndex(number):
                 self._tell(sender, IndexIs(number, 0))
             case IndexIs(number, index):
                 self._waiting.index_told(number, index, self.replica.state.applied)
-            case AskEntry(number, entry) if self._trusts:
+            case AskEntry(number, entry) if self.trusts:
                 self._propose(entry, lambda answer: self._tell(sender, _entry_is(number, answer)))
             case AskEntry(number):
                 # Nobody signs here for what another member says that it was asked.
@@ -206,12 +162,8 @@ class Shell:
             case StateIs():
                 self._arrived(sender, parcel, now_ms)
 
-    @property
-    def _trusts(self) -> bool:
-        return self.core.protocol is Protocol.RAFT
-
     def _carried(self, sender: Member, parcel: Carry, now_ms: float) -> None:
-        kept = dict(self._shelf.parts())
+        kept = dict(self.shelf.parts())
         tagged = wire.unpacked(parcel, kept.get(parcel.part))
         if tagged is None:
             return
@@ -229,7 +181,7 @@ class Shell:
         """Have `entry` agreed on, in Raft by way of the leader; the key for `forget`. `decided` may never be told."""
         self._next += 1
         leader = self.core.leader
-        if leader == self.me or not self._trusts:
+        if leader == self.me or not self.trusts:
             self._propose(entry, decided)
         elif leader == NOBODY:
             decided(Undecided("no leader is known here"))
@@ -244,7 +196,7 @@ class Shell:
         """Tell `seen` once the state here shows all that is committed by now; the key for `forget`."""
         self._next += 1
         leader = self.core.leader
-        if leader == self.me or not self._trusts:
+        if leader == self.me or not self.trusts:
             self._read(now_ms, seen, applied=True)
         elif leader == NOBODY:
             seen(0)
@@ -283,7 +235,7 @@ class Shell:
 
     def _writing(self, ready: ChainReady) -> Job:
         self._busy = True
-        volume = self._shelf.volume(ready.part)
+        volume = self.shelf.volume(ready.part)
         named = ready.snapshot
         image = self._images[named.index, named.digest] if named is not None else (b"", None)
 
@@ -309,19 +261,19 @@ class Shell:
         made: list[ControlStore] = []
 
         def publish(_: float) -> None:
-            self._shelf.add(ready.part, made[0])
+            self.shelf.add(ready.part, made[0])
             self.replica.trail = []
             self._images, self._stable = {}, None
             self.told = {}
             self.core.advance()
             self._waiting.over()
 
-        return Job(lambda: made.append(self._shelf.begin(ready.part, protocol, begins)), publish)
+        return Job(lambda: made.append(self.shelf.begin(ready.part, protocol, begins)), publish)
 
     def _finish(self, ready: ChainReady, now_ms: float) -> None:
         self._send(ready.after_persisting)
         for entry in ready.committed:
-            self._waiting.applied(entry, self.replica.apply(entry, now_ms, self._among(entry.index)))
+            self._waiting.applied(entry, self.replica.apply(entry, now_ms, self.among_at(entry.index)))
         for read in ready.reads:
             self._waiting.confirmed(read)
         if ready.committed:
@@ -334,7 +286,7 @@ class Shell:
             self.core.checkpointed(ready.checkpoint, snapshot.digest_of(made))
         if ready.stable is not None and ready.part == self.core.part:
             self._stable = ready.stable
-        self._shelf.forget(ready.forgets)
+        self.shelf.forget(ready.forgets)
         self.core.advance()
 
     def _restored(self, state: ControlState, now_ms: float) -> None:
@@ -344,7 +296,7 @@ class Shell:
         self._waiting.has_applied(state.applied)
 
     def _compaction(self) -> Job | None:
-        volume = self._shelf.newest
+        volume = self.shelf.newest
         if volume.protocol is Protocol.BFT:
             stable, self._stable = self._stable, None
             image = self._images.get((stable.index, stable.digest)) if stable is not None else None
@@ -417,7 +369,7 @@ class Shell:
     def _state_of(self, index: int) -> bytes | None:
         """A snapshot's bytes: of one that is on disk, or about to be."""
         checkpoints = (image for (at, _), (image, state) in self._images.items() if at == index and state is None)
-        return next(checkpoints, None) or self._shelf.state_at(index)
+        return next(checkpoints, None) or self.shelf.state_at(index)
 
     def _tell(self, member: Member, parcel: Parcel) -> None:
         self._post(member, parcel)
