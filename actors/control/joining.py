@@ -17,6 +17,7 @@ from actors.control.members import (
     KNOWN_FILE,
     Founder,
     Joined,
+    Known,
     has_left,
     joined,
     members_of,
@@ -71,7 +72,8 @@ class Joining:
             Failed: this node's configuration names other founders than theirs.
         """
         path = self._config.node.state_dir / KNOWN_FILE
-        await asyncio.to_thread(_keep, path, msgspec.json.encode(told.members))
+        found = Known(founders=tuple(told.founders), members=tuple(told.members))
+        await asyncio.to_thread(_keep, path, msgspec.json.encode(found))
         mine = [each for each in told.members if each.node == self._config.node.name]
         if not mine or not _is_new(self._config, mine[0], told):
             return

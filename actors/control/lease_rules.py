@@ -168,6 +168,8 @@ def _override(state: ControlState, command: Override) -> Outcome:
             raise Refused(Refusal.FULL, "no more lineages can be told apart: this cluster must be made anew")
         cluster = replace(state.cluster, lineage=state.cluster.lineage + 1)
         changes.append(Change("cluster", "cluster", cluster))
-        # One goes on alone, as a founder: nobody else is a member, or about to be.
+        # One goes on alone, as a founder that says anew who it is: nobody else is a member, or about to be.
         changes += [Change("seats", number, None) for number in sorted(state.seats)]
+        if state.cluster.version >= ATTESTED_SINCE:
+            changes += [Change("members", number, None) for number in sorted(state.members)]
     return Outcome(changes=tuple(changes), detail=f"{risk} {command.reason}")

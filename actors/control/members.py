@@ -84,13 +84,26 @@ def has_left(folder: Path) -> str:
         return ""
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """The members as a node last knew them, of the state that `founders` founded."""
+
+    founders: tuple[Founder, ...]
+    members: tuple[Founder, ...]
+
+
 def known(config: Config) -> tuple[Founder, ...]:
-    """The members as this node last knew them; the configured ones if it never did."""
+    """The members as this node last knew them; the configured ones if it never did.
+
+    With other founders configured, those members are of a state that was given up (`recovery.py`), and are not asked.
+    """
+    founders = members_of(config)
     try:
-        found = msgspec.json.decode((config.node.state_dir / KNOWN_FILE).read_bytes(), type=tuple[Founder, ...])
+        found = msgspec.json.decode((config.node.state_dir / KNOWN_FILE).read_bytes(), type=Known)
     except (OSError, ValueError):
-        found = ()
-    return tuple(each for each in found if config.topology.member(each.node)) or members_of(config)
+        return founders
+    if found.founders != founders:
+        return founders
+    return tuple(each for each in found.members if config.topology.member(each.node)) or founders
 
 
 def founded(folder: Path, config: Config) -> tuple[Founder, ...]:

@@ -14,12 +14,14 @@ import msgspec
 import structlog
 
 from actors.config.schema import Config
+from actors.consensus.bft.changes import membership_after
+from actors.consensus.bft.messages import Change
 from actors.consensus.chain import Protocol
 from actors.consensus.ready import Entry, HardState, Membership, Snapshot
 from actors.control import snapshot
 from actors.control.commands import Override, seal
-from actors.control.decision import Refusal
-from actors.control.members import FOUNDERS_FILE, Founder, members_of
+from actors.control.decision import Electorate, Refusal
+from actors.control.members import FOUNDERS_FILE, JOINED_FILE, Founder, Joined, has_left, joined, members_of
 from actors.control.model import ControlState
 from actors.control.ownership import risk_of
 from actors.control.replica import Replica
@@ -41,14 +43,25 @@ class Recovery:
         store, log = shelf.newest.store, shelf.newest.log
         begins = log.snapshot()
         self._replica = Replica(store.state(), begins.index, 0.0)
+        self._members, bft = begins.membership, shelf.newest.protocol is Protocol.BFT
         for entry in log.entries(begins.index + 1, log.last()) if log.last() > begins.index else ():
-            self._replica.apply(entry, 0.0)
+            changed = membership_after(Change(entry.kind, entry.payload), self._members)
+            self._members = changed or self._members
+            among = Electorate(self._members.voters, self._members.learners, bft)
+            self._replica.apply(entry, 0.0, among)
         self.risk = risk_of(self.state, lost)
 
     @property
     def state(self) -> ControlState:
         """The state with all that this member's log has."""
         return self._replica.state
+
+    def others(self, founders: tuple[Founder, ...], came: Joined | None) -> list[str]:
+        """The nodes of the other members, as of the end of this member's log."""
+        known = {each.number: each.node for each in (*founders, *(came.members if came is not None else ()))}
+        known |= {seat.number: seat.node for seat in self.state.seats.values()}
+        numbers = {*self._members.voters, *self._members.learners}
+        return sorted({known[number] for number in numbers & known.keys()} - {self._alone.node})
 
     def go_on(self, risk: str, reason: str) -> None:
         """Make this member the only one.
@@ -75,6 +88,7 @@ class Recovery:
         shelf.forget(before)
         # After the store: broken off between the two, the node refuses to start and this can be done again.
         write_atomically(self._folder / FOUNDERS_FILE, msgspec.json.encode((self._alone,)), 0o600)
+        (self._folder / JOINED_FILE).unlink(missing_ok=True)
         log.warning("this member goes on alone", lost=self._lost, risk=risk, reason=reason, term=term)
 
 
@@ -104,14 +118,17 @@ def recovering(folder: Path, config: Config, lost: tuple[str, ...]) -> Iterator[
         raise StateCorrupt(where=str(path), reason=str(error)) from error
     if then == now:
         raise Conflict(detail=f"{me} is the only member already: there is nothing to recover from")
-    others = [each.node for each in then if each.node != me]
-    if me in lost or not set(others) <= set(lost):
-        raise Conflict(
-            detail=f"name every other member as lost: {', '.join(others)}. {me} can't be. Whoever is not lost must not"
-            " be given up: start it, and more than half of them go on by themselves"
-        )
+    if why := has_left(folder):
+        raise Conflict(detail=f"{why}: it can't speak for the others")
     shelf = Shelf(folder)
     try:
-        yield Recovery(folder, shelf, now[0], tuple(sorted(set(lost))))
+        found = Recovery(folder, shelf, now[0], tuple(sorted(set(lost))))
+        others = found.others(then, joined(folder))
+        if me in lost or not set(others) <= set(lost):
+            raise Conflict(
+                detail=f"name every other member as lost: {', '.join(others)}. {me} can't be. Whoever is not lost must"
+                " not be given up: start it, and more than half of them go on by themselves"
+            )
+        yield found
     finally:
         shelf.close()

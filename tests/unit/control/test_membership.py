@@ -13,7 +13,8 @@ from actors.control.commands import AddMember, RemoveMember, SetPolicy
 from actors.control.joining import Joining
 from actors.control.messages import Fresh, MembersAnswer
 from actors.control.model import VERSION
-from actors.errors import ActorDown, Failed, NotFound, StateRefused
+from actors.control.recovery import recovering
+from actors.errors import ActorDown, Conflict, Failed, NotFound, StateRefused
 from tests.unit.control.test_actor import FOUR, SITES, World, agreed_by, config_of
 
 BY = "operator:ann"
@@ -232,6 +233,32 @@ async def test_a_node_with_other_founders_is_told_what_to_set(world) -> None:
     watch = joining(world, "london-2", members=["london-1", "paris-1"])
     with pytest.raises(Failed, match=r"consensus.members to \[london-1, paris-1, rome-1\]"):
         await watch.take(await client.members())
+
+
+async def test_one_that_came_later_goes_on_alone_when_all_founders_are_lost(world) -> None:
+    client = world.client()
+    await client.submit(SetPolicy(name="before", value="x"), by=BY)
+    await client.add_member("london-2", by=BY)
+    await joined(world, "london-2")
+    shell = world.members["london-2"]._driver.shell
+    await until(lambda: "before" in shell.replica.state.policies and shell.core.membership.voters == (1, 2, 3, 4))
+    for node in list(world.members):
+        await world.kill(node)
+    alone = config_of(world.folder, "london-2", members=["london-2"])
+    folder = alone.node.state_dir / "control"
+    with pytest.raises(Conflict, match="rome-1"), recovering(folder, alone, ("london-1", "paris-1")):
+        pass
+    with recovering(folder, alone, ("london-1", "paris-1", "rome-1")) as recovery:
+        recovery.go_on(recovery.risk, "the founders burned down")
+    world.consensus = {"members": ["london-2"]}
+    world.start("london-2")
+    client = StateClient(world, alone)
+    assert client._look() == ["london-2"], "the lost ones are not asked"
+    await client.submit(SetPolicy(name="after", value="x"), by=BY, deadline_s=30)
+    state = world.members["london-2"]._driver.shell.replica.state
+    assert {"before", "after"} <= state.policies.keys()
+    assert state.seats == {}
+    await until(lambda: [one.node for one in state.members.values()] == ["london-2"])
 
 
 async def test_in_bft_members_stay_as_they_are(tmp_path) -> None:
