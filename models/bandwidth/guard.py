@@ -3,7 +3,8 @@
 Weights are what is believed beforehand times exp(−summed error), the errors in units of what the better simple method
 gets wrong here (exponential weights: Littlestone and Warmuth, 1994; Vovk, 1998). So a few answers hardly move what is
 believed, and many overrule it. Horizons are judged apart: the last value may know best what comes in a second, and
-nothing of what comes in a minute. What is said is the weighted mean of the three, in logarithms.
+nothing of what comes in a minute. What is said is the weighted mean of the three, in logarithms, and the net's band
+around it is as much wider or narrower as the errors here were than the net expected them.
 """
 
 import numpy as np
@@ -17,6 +18,8 @@ _BELIEVED, _BELIEVED_FAR = 0.8, 0.05  # the net's weight beforehand; on a link u
 _FAR_SHARE = 0.1  # of the features, beyond what training met: then it is such a link
 _ELSEWHERE = 0.1  # what an answer for another horizon counts
 _START, _LEAST = 0.1, 0.02  # of the unit: an error as if one answer had been given, and its least
+_AS_EXPECTED = 4.0  # so many answers as the net expects them are added to the record of its bands
+_NARROWEST, _WIDEST = 0.5, 3.0
 
 
 def weights(count: Array, errors: Array, far: Array) -> Array:
@@ -40,6 +43,21 @@ def weights(count: Array, errors: Array, far: Array) -> Array:
     out: Array = np.exp(logs - logs.max(2, keepdims=True))
     out /= out.sum(2, keepdims=True)
     out[(count.sum(1) == 0) & ~strange] = np.eye(1 + len(HEARD))[0]
+    return out
+
+
+def stretch(heard: Array, errors: Array, expected: Array, expects: Array) -> Array:
+    """What a band is multiplied with ``[B, H]``, in logarithms around the point; 1 without a record.
+
+    Args:
+        heard: the weights.
+        errors: as in `weights`.
+        expected: the summed |log error| that the net expected of the same answers ``[B, H]``.
+        expects: what it expects now ``[B, H]``.
+    """
+    mine = errors[..., [0, *(1 + place for place in HEARD)]]
+    was = (heard * mine).sum((1, 2))[:, None] + _AS_EXPECTED * expects
+    out: Array = np.clip(was / (expected.sum(1)[:, None] + _AS_EXPECTED * expects), _NARROWEST, _WIDEST)
     return out
 
 

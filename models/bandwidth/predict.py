@@ -15,7 +15,7 @@ from models.bandwidth.data import Array, cells
 from models.bandwidth.distribution import GRID, decide, on_grid, quantiles
 from models.bandwidth.features import LEVEL, SIMPLE, Batch, View, batch, horizon_cells, view
 from models.bandwidth.forecast import QUANTILES
-from models.bandwidth.guard import HEARD, loudest, weights
+from models.bandwidth.guard import HEARD, loudest, stretch, weights
 from models.bandwidth.module import Net, Shape, cdf, edges
 from models.bandwidth.reckoning import past_answers
 
@@ -25,6 +25,8 @@ _EDGES: Array = edges().numpy().astype(np.float64)
 _AGO = np.array([1, 2, 3, 5, 8, 13, 21, 34])
 _CHECKED = 64  # moments asked again in one call, over all its links
 _TRUSTED = tuple(SIMPLE.index(name) for name in ("last", "mean3", "ewma", "mean10"))
+# The middle 80 % of a distribution are about so many of its mean errors wide, be it normal or Laplace's.
+_WIDE, _WIDE_IN_ERRORS = np.array([0.1, 0.9]), 3.2
 _FAR = 4.0  # a feature so many spreads from the training's mean lies beyond what it met
 
 Series = tuple[Sequence[float] | Array, Sequence[float] | Array, Mapping[str, Sequence[float] | Array] | None]
@@ -106,14 +108,18 @@ class Forecaster:
         shape = v.simple.shape[:3]
         points = decide(distributions).reshape(shape)
         now = points[:, 0]
-        heard = self._heard(b, v, at, points, far.reshape(shape)[:, 0].mean(1), horizons)
+        levels = self.levels.at(_WIDE, distributions, np.tile(horizons, at.size))
+        expects = (np.diff(quantiles(distributions, levels))[:, 0] / _WIDE_IN_ERRORS).reshape(shape)
+        count, errors, expected = self._record(b, v, at, points, expects, horizons)
+        heard = weights(count, errors, far.reshape(shape)[:, 0].mean(1))
         said = np.concatenate([now[..., None], v.simple[:, 0][..., list(HEARD)]], axis=2)
-        shift = (heard * said).sum(2) - now
+        point = (heard * said).sum(2)
         here = distributions.reshape(*shape, -1)[:, 0].reshape(-1, distributions.shape[1])
         wanted = self.levels.at(np.array(QUANTILES), here, np.tile(horizons, len(now)))
-        bands = quantiles(here, wanted).reshape(*now.shape, -1) + shift[..., None]
+        off = quantiles(here, wanted).reshape(*now.shape, -1) - now[..., None]
+        bands = point[..., None] + stretch(heard, errors, expected, expects[:, 0])[..., None] * off
         newest = View(v.steps, v.features, v.simple, v.level[:, :1], v.floor[:, :1], v.error[:, :1])
-        mbps = newest.to_mbps((now + shift)[:, None])[:, 0], newest.to_mbps(bands[:, None])[:, 0]
+        mbps = newest.to_mbps(point[:, None])[:, 0], newest.to_mbps(bands[:, None])[:, 0]
         names = ["lstm" if self.nets else "blend", *(SIMPLE[place] for place in HEARD)]
         return mbps[0], mbps[1], [names[who] for who in loudest(heard)]
 
@@ -135,15 +141,17 @@ class Forecaster:
         return out, off.to(torch.float64).mean(1).numpy()
 
     @staticmethod
-    def _heard(b: Batch, v: View, at: np.ndarray, points: Array, far: Array, horizons: Array) -> Array:
-        """The weights of the net and of the simple methods beside it ``[B, H, 1 + len(HEARD)]``."""
-        count = np.zeros((len(at), len(horizons)))
+    def _record(
+        b: Batch, v: View, at: np.ndarray, points: Array, expects: Array, horizons: Array
+    ) -> tuple[Array, Array, Array]:
+        """Of earlier moments: count ``[B, H]``, summed errors ``[B, H, 1 + K]``, and those that were expected."""
+        count, expected = np.zeros((2, len(at), len(horizons)))
         errors = np.zeros((*count.shape, 1 + len(SIMPLE)))
         if at.shape[1] > 1:
             ahead = horizon_cells(horizons, b.step_s)
             simple = np.ascontiguousarray(v.simple)
-            past_answers(b.mbps, ahead, at, v.level, v.floor, points, simple, count, errors)
-        return weights(count, errors, far)
+            past_answers(b.mbps, ahead, at, v.level, v.floor, points, simple, expects, count, errors, expected)
+        return count, errors, expected
 
 
 def _blend(v: View) -> Array:

@@ -80,13 +80,14 @@ def cheapest(cdf: Floats, grid: Floats, near: float, error_weight: float, out: F
 
 @kernel
 def past_answers(
-    mbps: Floats, ahead: Ints, at: Ints, level: Floats, floor: Floats, points: Floats, simple: Floats, count: Floats,
-    errors: Floats,
+    mbps: Floats, ahead: Ints, at: Ints, level: Floats, floor: Floats, points: Floats, simple: Floats, expects: Floats,
+    count: Floats, errors: Floats, expected: Floats,
 ) -> None:  # fmt: skip
     """How wrong what was told at earlier moments was: summed |log error|, each at most 1, ``errors [B, H, 1 + K]``.
 
     ``at [B, P]`` are moments, newest first, ``ahead [B, H]`` the horizons in cells; ``points [B, P, H]`` and
     ``simple [B, P, H, K]`` were told. ``count [B, H]``: how many of these truths are known by the newest moment.
+    ``expects [B, P, H]``, the error each answer was told with, at most 1, is summed into ``expected [B, H]``.
     """
     for b in range(len(mbps)):
         for p in range(1, at.shape[1]):
@@ -99,6 +100,7 @@ def past_answers(
                 mean = mbps[b, start + 1 : end + 1].mean() + floor[b, p]
                 truth = np.log(mean / (level[b, p] + floor[b, p]))
                 count[b, h] += 1
+                expected[b, h] += min(expects[b, p, h], 1.0)
                 errors[b, h, 0] += min(abs(points[b, p, h] - truth), 1.0)
                 for k in range(simple.shape[3]):
                     errors[b, h, 1 + k] += min(abs(simple[b, p, h, k] - truth), 1.0)

@@ -115,16 +115,20 @@ def test_the_record_of_earlier_answers_by_hand() -> None:
     at, ahead = np.array([[29, 28, 20, 3, 3]]), np.array([[1, 5]])
     level, floor = rng.uniform(10, 100, (1, 5)), np.full((1, 5), 0.5)
     points, simple = rng.normal(0, 0.3, (1, 5, 2)), rng.normal(0, 0.3, (1, 5, 2, len(SIMPLE)))
-    count, errors = np.zeros((1, 2)), np.zeros((1, 2, 1 + len(SIMPLE)))
-    past_answers(mbps, ahead, at, level, floor, points, simple, count, errors)
+    expects = rng.uniform(0, 2, (1, 5, 2))
+    count, errors, expected = np.zeros((1, 2)), np.zeros((1, 2, 1 + len(SIMPLE))), np.zeros((1, 2))
+    past_answers(mbps, ahead, at, level, floor, points, simple, expects, count, errors, expected)
     wanted: list[list[np.ndarray]] = [[], []]
+    told = np.zeros(2)
     for p, start in ((1, 28), (2, 20), (3, 3)):
         for h, n in enumerate((1, 5)):
             if start + n <= 29:
                 truth = np.log((mbps[0, start + 1 : start + n + 1].mean() + 0.5) / (level[0, p] + 0.5))
+                told[h] += min(expects[0, p, h], 1.0)
                 wanted[h].append(np.minimum(np.abs(np.append(points[0, p, h], simple[0, p, h]) - truth), 1.0))
     assert count[0].tolist() == [len(each) for each in wanted] == [3, 2]
     np.testing.assert_allclose(errors[0], [np.sum(each, 0) for each in wanted])
+    np.testing.assert_allclose(expected[0], told)
 
 
 def test_truths_of_a_trace_are_not_seen() -> None:
