@@ -111,7 +111,7 @@ class Forecaster:
         levels = self.levels.at(_WIDE, distributions, np.tile(horizons, at.size))
         expects = (np.diff(quantiles(distributions, levels))[:, 0] / _WIDE_IN_ERRORS).reshape(shape)
         count, errors, expected = self._record(b, v, at, points, expects, horizons)
-        heard = weights(count, errors, far.reshape(shape)[:, 0].mean(1))
+        heard = weights(count, errors, far.reshape(shape)[:, 0].mean(1), horizons)
         said = np.concatenate([now[..., None], v.simple[:, 0][..., list(HEARD)]], axis=2)
         point = (heard * said).sum(2)
         here = distributions.reshape(*shape, -1)[:, 0].reshape(-1, distributions.shape[1])
