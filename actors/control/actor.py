@@ -14,6 +14,7 @@ from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.consensus.ready import Evidence, Member, Membership, Snapshot
 from actors.control import trail
+from actors.control.beginning import never_was
 from actors.control.chores import Chores
 from actors.control.commands import AnyCommand, seal
 from actors.control.decision import Refusal
@@ -27,6 +28,7 @@ from actors.control.messages import (
     EVENTS_MAX,
     WAIT_MAX_S,
     ClusterView,
+    Enrolled,
     FlagsAnswer,
     Fresh,
     GuestAnswer,
@@ -52,13 +54,21 @@ from actors.control.ownership import standing
 from actors.control.parcels import ModesAre, Parcel
 from actors.control.reach import Ask, Modes, ask_of, modes_of, registers
 from actors.control.roster import Roster
-from actors.control.shelf import Shelf
+from actors.control.shelf import Shelf, parts_in
 from actors.control.shell import Shell
 from actors.control.store import NOTHING
 from actors.control.switching import Switching
 from actors.control.views import view_of
 from actors.control.watch import Compacted
-from actors.errors import ActorDown, BodyInvalid, GuestUnknown, JobUnknown, NotFound, NovaCronError, StateRefused
+from actors.errors import (
+    ActorDown,
+    BodyInvalid,
+    GuestUnknown,
+    JobUnknown,
+    NotFound,
+    NovaCronError,
+    StateRefused,
+)
 from actors.files import write_atomically
 
 log = structlog.get_logger()
@@ -77,7 +87,7 @@ class ClusterState(Service):
         config: this node's configuration.
         register: joins the links' sockets; this node's transport when left out.
         modes: gives the modes of this node's links by the peer's name; this node's transport when left out.
-        ask: asks the member on another node who the members are; by a call when left out.
+        ask: asks the member on another node; by a call when left out.
     """
 
     def __init__(
@@ -100,8 +110,8 @@ class ClusterState(Service):
 
     @exposed()
     async def ping(self, caller: Caller, request: Empty) -> Empty:  # noqa: ARG002
-        """Answer once the member has read its disk; it may have no majority yet."""
-        await self._started()
+        """Answer once the member has read its disk; it may have no majority yet. Fails with why it can't begin."""
+        await self._begun()
         return Empty()
 
     @exposed(to_peers=True)
@@ -217,6 +227,14 @@ class ClusterState(Service):
         told = [event for event in events[:EVENTS_MAX] if event.revision < limit]
         return Watched(events=told, revision=told[-1].revision)
 
+    @exposed(to_peers=True)
+    async def enrolled(self, caller: Caller, request: Empty) -> Enrolled:  # noqa: ARG002
+        """Who ever said its key, as far as it is applied here; at once, also while nothing can be agreed on."""
+        if not self._starting.done():
+            raise ActorDown(service=f"state@{self._config.node.name}", reason="it starts")
+        await self._started()
+        return Enrolled(numbers=sorted(map(int, self._driver.shell.replica.state.members)))
+
     async def close(self) -> None:
         """End the member, as a crash would: what is agreed on is on its disk."""
         self._starting.cancel()
@@ -232,12 +250,19 @@ class ClusterState(Service):
         await self._started()
         return await self._driver.fresh("the answer", _within(request.deadline_s))
 
-    async def _started(self) -> None:
+    async def _begun(self) -> None:
         if self._left:
             raise ActorDown(service=f"state@{self._config.node.name}", reason=self._left)
         if self._starting.done() and self._starting.exception() is not None:
             self._starting = asyncio.get_running_loop().create_task(self._start())
         await asyncio.shield(self._starting)
+
+    async def _started(self) -> None:
+        try:
+            await self._begun()
+        except NovaCronError as error:
+            # To whoever asks, a member that can't begin is one that is down: the others may know.
+            raise ActorDown(service=f"state@{self._config.node.name}", reason=str(error)) from error
 
     async def _start(self) -> None:
         config = self._config
@@ -249,6 +274,8 @@ class ClusterState(Service):
         mine = [came.me] if came is not None else [each for each in founders if each.node == config.node.name]
         if not mine:
             raise NotFound(what=f"member of the control state on {config.node.name}")
+        if came is None and not parts_in(folder):
+            await never_was(mine[0], founders, self._ask)
         begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in founders)))
         if came is not None:
             # All that it knows comes from the others; of this part, for which nobody votes who was not a member in it.

@@ -1,16 +1,17 @@
 """How a member finds out that it was taken out, also when nobody tells it any more."""
 
-from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from actors.consensus.chain import Protocol
 from actors.consensus.ready import NOBODY
 from actors.control.lease_rules import attestations
-from actors.control.messages import MembersAnswer
+from actors.control.messages import Fresh, MembersAnswer
+from actors.control.reach import Ask
 from actors.control.roster import Roster
 from actors.control.shell import Shell
 from actors.errors import NovaCronError
 
+_ASK_S = 5.0
 ALONE_S = 10.0
 """Without a leader, or in BFT without anything new, and between two questions."""
 
@@ -19,10 +20,10 @@ class Leaving:
     """One member's.
 
     Args:
-        ask: asks the member on another node who the members are; it answers only with a majority.
+        ask: asks the member on another node.
     """
 
-    def __init__(self, shell: Shell, roster: Roster, ask: Callable[[str], Awaitable[MembersAnswer]]) -> None:
+    def __init__(self, shell: Shell, roster: Roster, ask: Ask) -> None:
         self._shell, self._roster, self._ask = shell, roster, ask
         self._alone_since, self._commit = monotonic(), 0
 
@@ -54,7 +55,10 @@ class Leaving:
             if other.node == self._roster.me.node:
                 continue
             try:
-                told += self._roster.me.number in (await self._ask(other.node)).left
+                # It answers only with a majority.
+                question = Fresh(deadline_s=_ASK_S)
+                answer = await self._ask(other.node, "members", question, MembersAnswer, _ASK_S + 1.0)
+                told += self._roster.me.number in answer.left
             except NovaCronError:
                 continue
             if told >= needed:

@@ -138,6 +138,12 @@ class MembersAnswer(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
 
 
+class Enrolled(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers of all that ever said their key, as the answering member has applied it."""
+
+    numbers: list[int]
+
+
 class TrailQuery(msgspec.Struct, frozen=True, kw_only=True):
     """A linearizable question for audit entries with a number above `after`, oldest first, `limit` of them.
 

@@ -3,17 +3,30 @@
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
 
 from actors.calls.directory import Directory
 from actors.calls.messages import Address, Empty
 from actors.config.schema import Config
 from actors.consensus.chain import LinkMode
 from actors.control.links import Register
-from actors.control.messages import SERVICE, Fresh, MembersAnswer
+from actors.control.messages import SERVICE
 from actors.transport.messages import Expose, Forward, LinksQuery, LinkStates
 
 Modes = Callable[[], Awaitable[dict[str, LinkMode]]]
-Ask = Callable[[str], Awaitable[MembersAnswer]]
+_Response = TypeVar("_Response", bound=msgspec.Struct)
+
+
+class Ask(Protocol):
+    """Asks the member on `node`; raises `NovaCronError` when it does not answer in time."""
+
+    async def __call__(
+        self, node: str, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float
+    ) -> _Response: ...
+
+
 _CALL_S = 5.0
 
 
@@ -30,12 +43,13 @@ def modes_of(config: Config) -> Modes:
 
 
 def ask_of(config: Config) -> Ask:
-    """Asks the member on another node who the members are."""
+    """Asks members by calls."""
     directory = Directory(config.node.name, config.topology)
 
-    async def ask(node: str) -> MembersAnswer:
-        to = directory.on(SERVICE, node)
-        return await directory.call(to, "members", Fresh(deadline_s=_CALL_S), MembersAnswer, _CALL_S + 1.0)
+    async def ask(
+        node: str, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float
+    ) -> _Response:
+        return await directory.call(directory.on(SERVICE, node), method, request, response, deadline_s)
 
     return ask
 

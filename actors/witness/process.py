@@ -23,7 +23,7 @@ from actors.control.actor import ClusterState
 from actors.control.client import StateClient
 from actors.control.joining import Joining
 from actors.control.members import is_member
-from actors.control.messages import SERVICE, Fresh, MembersAnswer
+from actors.control.messages import SERVICE
 from actors.errors import ActorDown, BadRequest, Failed
 from actors.log import set_up
 from actors.node.process import claimed
@@ -33,7 +33,6 @@ from actors.transport.hub import Hub
 from actors.transport.messages import Expose, Forward, PeerCall
 
 log = structlog.get_logger()
-_ASK_S = 5.0
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 
 
@@ -134,9 +133,10 @@ class Witness:
     async def _modes(self) -> dict[str, LinkMode]:
         return {link.peer: link.mode for link in self._hub.links(0.0) if link.state == "up"}
 
-    async def _ask(self, node: str) -> MembersAnswer:
-        to = self.directory.on(SERVICE, node)
-        return await self.directory.call(to, "members", Fresh(deadline_s=_ASK_S), MembersAnswer, _ASK_S + 1.0)
+    async def _ask(
+        self, node: str, method: str, request: msgspec.Struct, response: type[_Response], deadline_s: float
+    ) -> _Response:
+        return await self.directory.call(self.directory.on(SERVICE, node), method, request, response, deadline_s)
 
 
 class _HubDirectory(Directory):

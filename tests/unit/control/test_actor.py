@@ -25,7 +25,7 @@ from actors.control.commands import (
     StartGuest,
 )
 from actors.control.members import founded, members_of
-from actors.control.messages import Fresh, MembersAnswer, Submit, TrailQuery
+from actors.control.messages import Submit, TrailQuery
 from actors.control.model import VERSION, Run
 from actors.control.ownership import Right, Standing
 from actors.errors import ActorDown, BodyInvalid, Conflict, GuestUnknown, JobUnknown, NoMajority, StateRefused
@@ -89,8 +89,8 @@ class World:
         async def modes():
             return {each.name: self.far for site in config.topology.sites for each in site.nodes if each.name != node}
 
-        async def ask(other):
-            return await self.call(self.on("state", other), "members", Fresh(), MembersAnswer, 5.0)
+        async def ask(other, *question):
+            return await self.call(self.on("state", other), *question)
 
         self.members[node] = ClusterState(config, register, modes, ask)
         self.down.discard(node)

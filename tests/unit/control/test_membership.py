@@ -65,7 +65,7 @@ def joining(made, node, **config) -> Joining:
 
     async def restart(between) -> None:
         old = made.members.get(node)
-        if old is not None and old._left:
+        if old is not None and (old._left or old._running is None):
             del made.members[node]
             # Its process would end, and with it what the transport has open to it.
             made.split(node, cut=False)
@@ -159,10 +159,13 @@ async def test_a_lost_disk_is_replaced_under_a_new_number(world) -> None:
     old = next(one.number for one in (await client.cluster()).members if one.node == lost)
     await world.kill(lost)
     shutil.rmtree(world.folder / lost / "state")
+    with pytest.raises(ActorDown, match=f"novacron member remove {lost}"):
+        await world.start(lost)._started()
+    del world.members[lost]
     await client.remove_member(lost, by=BY, deadline_s=30)
     await gone(world, lost)
     assert (await client.add_member(lost, by=BY, deadline_s=30)).number == 4
-    # It starts as the founder that its configuration says it is: nobody hears that one any more.
+    # It starts as the founder that its configuration says it is, which does not begin.
     world.start(lost)
     await joined(world, lost)
     view = await client.cluster()
