@@ -108,8 +108,10 @@ class Forecaster:
         shape = v.simple.shape[:3]
         points = decide(distributions).reshape(shape)
         now = points[:, 0]
-        levels = self.levels.at(_WIDE, distributions, np.tile(horizons, at.size))
-        expects = (np.diff(quantiles(distributions, levels))[:, 0] / _WIDE_IN_ERRORS).reshape(shape)
+        expects = np.ones(shape)  # without earlier moments no record is to be compared with it
+        if at.shape[1] > 1:
+            levels = self.levels.at(_WIDE, distributions, np.tile(horizons, at.size))
+            expects = (np.diff(quantiles(distributions, levels))[:, 0] / _WIDE_IN_ERRORS).reshape(shape)
         count, errors, expected = self._record(b, v, at, points, expects, horizons)
         heard = weights(count, errors, far.reshape(shape)[:, 0].mean(1), horizons)
         said = np.concatenate([now[..., None], v.simple[:, 0][..., list(HEARD)]], axis=2)

@@ -90,6 +90,8 @@ from actors.prediction.engine import Links
 from actors.prediction.serving import Serving
 from actors.transport.messages import LinkSample
 import actors.prediction.actor
+import models.registry.registry
+models.registry.registry.shipped_folder = lambda kind: pathlib.Path({str(root)!r}) / "shipped"
 config = Config.model_validate({CONFIG.model_dump(mode="json")!r})
 links = Links(config.prediction, 4)
 links.of("a1", "b1").observe(
