@@ -43,11 +43,15 @@ class Joining:
     """Watches the members from one node.
 
     Args:
-        restart: ends this node's member, if there is one, then calls what it is given, and starts the member.
+        stop: ends this node's member, if one runs.
+        start: starts it.
     """
 
-    def __init__(self, state: State, config: Config, restart: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
-        self._state, self._config, self._restart = state, config, restart
+    def __init__(
+        self, state: State, config: Config, stop: Callable[[], Awaitable[None]], start: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._state, self._config, self._stop, self._start = state, config, stop, start
+        self._starts = False
         self.problem = ""
 
     async def run(self) -> None:
@@ -75,9 +79,15 @@ class Joining:
         found = Known(founders=tuple(told.founders), members=tuple(told.members))
         await asyncio.to_thread(_keep, path, msgspec.json.encode(found))
         mine = [each for each in told.members if each.node == self._config.node.name]
-        if not mine or not _is_new(self._config, mine[0], told):
-            return
-        me, founders = mine[0], tuple(told.founders)
+        if mine and _is_new(self._config, mine[0], told):
+            await self._become(mine[0], told)
+        if self._starts:
+            # Again until it is up: that it is a member stands on the disk by now.
+            await self._start()
+            self._starts = False
+
+    async def _become(self, me: Founder, told: MembersAnswer) -> None:
+        founders = tuple(told.founders)
         if founders != members_of(self._config):
             raise Failed(
                 detail=f"{me.node} was added as member {me.number}, and its configuration names other founders than"
@@ -86,7 +96,9 @@ class Joining:
             )
         record = Joined(me=me, part=told.part, members=tuple(each for each in told.members if each.number != me.number))
         log.info("this node becomes a member", number=me.number, part=told.part)
-        await self._restart(lambda: begin(self._config.node.state_dir / FOLDER, founders, record))
+        await self._stop()
+        await asyncio.to_thread(begin, self._config.node.state_dir / FOLDER, founders, record)
+        self._starts = True
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -35,7 +35,7 @@ from actors.keeper import start as keeper
 from actors.log import set_up
 from actors.migration.actor import MigrationManager
 from actors.migration.journal import JOURNAL_FILE, Journal
-from actors.node.spawn import end, spawn
+from actors.node.spawn import end, spawn, until_ended
 from actors.placement.actor import PlacementPolicy
 from actors.prediction.actor import BandwidthPredictor
 from actors.security.tls import client_context, server_context
@@ -175,12 +175,13 @@ def _members(config: Config) -> Component:
     """Keeps the file of members that the node's actors read, and makes this node one when it is added."""
     directory = Directory(config.node.name, config.topology)
 
-    async def restart(between: Callable[[], None]) -> None:
-        await asyncio.to_thread(end, actor_name(STATE, config.node.name))
-        await asyncio.to_thread(between)
+    async def stop() -> None:
+        await until_ended(actor_name(STATE, config.node.name), SPAWN_S)
+
+    async def start() -> None:
         await spawn(STATE, ClusterState, config, directory, SPAWN_S)
 
-    return _watching("members", Joining(StateClient(directory, config), config, restart), "members")
+    return _watching("members", Joining(StateClient(directory, config), config, stop, start), "members")
 
 
 def _watching(name: str, watch: FlagWatch | Joining, what: str) -> Component:

@@ -9,7 +9,7 @@ from actors.calls.directory import NAMESPACE, Directory, actor_name
 from actors.calls.messages import Empty
 from actors.calls.service import Service
 from actors.config.schema import Config
-from actors.errors import ActorDown, NovaCronError
+from actors.errors import ActorDown, DeadlineExceeded, NovaCronError
 
 # One thread per native pool: two busy threads of a pool on two busy cores were 9 to 28 times slower than one.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -58,3 +58,25 @@ def end(name: str) -> None:
     except ValueError:
         return
     ray.kill(actor, no_restart=True)
+
+
+async def until_ended(name: str, deadline_s: float) -> None:
+    """End the actor `name` for good and wait until its name is free: one made sooner could be the ending one.
+
+    Raises:
+        DeadlineExceeded: it is still there.
+    """
+    await asyncio.to_thread(end, name)
+    until = asyncio.get_running_loop().time() + deadline_s
+    while await asyncio.to_thread(_is_there, name):
+        if asyncio.get_running_loop().time() > until:
+            raise DeadlineExceeded(what=f"the end of {name}", deadline_s=deadline_s)
+        await asyncio.sleep(0.1)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        ray.get_actor(name, NAMESPACE)
+    except ValueError:
+        return False
+    return True

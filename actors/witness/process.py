@@ -7,7 +7,6 @@ other through Ray.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,9 +91,8 @@ class Witness:
             raise Failed(detail=f"can't make {node.state_dir}: {error}") from error
         await self._hub.start()
         if is_member(self._config):
-            self._begin()
-            await self._begun()
-        joining = Joining(self.state, self._config, self._restart)
+            await self._begin()
+        joining = Joining(self.state, self._config, self._end, self._begin)
         self._watching = asyncio.create_task(joining.run())
         log.info("witness serves", node=node.name, member=self.member is not None)
 
@@ -102,24 +100,18 @@ class Witness:
         """End it; what is agreed on is on the disk."""
         if self._watching is not None:
             self._watching.cancel()
-        if self.member is not None:
-            await self.member.close()
+        await self._end()
         await self._hub.stop()
 
-    def _begin(self) -> None:
-        self.member = ClusterState(self._config, self._register, self._modes, self._ask)
-
-    async def _begun(self) -> None:
-        assert self.member is not None, "it was made"
-        here = Caller(node=self._config.node.name, site=self._config.site.name, same_site=True)
-        await self.member.ping(here, Empty())
-
-    async def _restart(self, between: Callable[[], None]) -> None:
+    async def _end(self) -> None:
         if self.member is not None:
             await self.member.close()
-        await asyncio.to_thread(between)
-        self._begin()
-        await self._begun()
+            self.member = None
+
+    async def _begin(self) -> None:
+        self.member = self.member or ClusterState(self._config, self._register, self._modes, self._ask)
+        here = Caller(node=self._config.node.name, site=self._config.site.name, same_site=True)
+        await self.member.ping(here, Empty())
 
     async def _dispatch(self, caller: Caller, service: str, method: str, body: bytes) -> bytes:
         if service != SERVICE or self.member is None:

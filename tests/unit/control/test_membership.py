@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from actors.control import client as client_module
+from actors.control import joining as joining_module
 from actors.control import leaving, members
 from actors.control.client import StateClient
 from actors.control.commands import AddMember, RemoveMember, SetPolicy
@@ -24,6 +25,7 @@ BY = "operator:ann"
 async def world(tmp_path, monkeypatch):
     monkeypatch.setattr(client_module, "_ATTEMPT_S", 1.0)
     monkeypatch.setattr(leaving, "ALONE_S", 1.0)
+    monkeypatch.setattr(joining_module, "AGAIN_S", 0.2)
     made = World(tmp_path)
     for node in ("london-1", "paris-1", "rome-1"):
         made.start(node)
@@ -63,7 +65,7 @@ async def ready(made) -> None:
 def joining(made, node, **config) -> Joining:
     """What the node's process has to watch the members with."""
 
-    async def restart(between) -> None:
+    async def stop() -> None:
         old = made.members.get(node)
         if old is not None and (old._left or old._running is None):
             del made.members[node]
@@ -71,12 +73,17 @@ def joining(made, node, **config) -> Joining:
             made.split(node, cut=False)
         elif old is not None:
             await made.kill(node)
-        between()
+
+    failures = [NotFound(what="room for an actor")]
+
+    async def start() -> None:
+        if failures:
+            raise failures.pop()
         made.start(node)
 
     own = config_of(made.folder, node, made.sites, **{**made.consensus, **config})
     (own.node.state_dir).mkdir(parents=True, exist_ok=True)
-    return Joining(StateClient(made, own), own, restart)
+    return Joining(StateClient(made, own), own, stop, start)
 
 
 async def joined(made, node, **config) -> None:

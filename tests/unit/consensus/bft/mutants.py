@@ -50,8 +50,3 @@ class ForgetsItsVotes(Rules):
     def remembers(self, promise: Struct) -> Struct:
         assert isinstance(promise, Promise)
         return msgspec.structs.replace(promise, voted=None, proposed=None, timed_out=0)
-
-
-class TakesRequestsTwice(Rules):
-    def is_new(self, number: int, last: int) -> bool:
-        return True
