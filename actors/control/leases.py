@@ -115,15 +115,9 @@ class Book(msgspec.Struct):
             self._seen.pop(event.key, None)
 
     def due(self, now_ms: float) -> list[ExpireLease]:
-        """What a leader proposes now."""
+        """What this member may say now: in Raft the leader proposes it, in BFT each signs it (`attest.py`)."""
         commands = (self._expiry(seen, now_ms) for _, seen in sorted(self._seen.items()))
         return [command for command in commands if command is not None]
-
-    def vouches(self, command: ExpireLease, now_ms: float) -> bool:
-        """Would this member have proposed it as well? In BFT mode a member votes for no other expiry."""
-        seen = self._seen.get(command.node)
-        mine = self._expiry(seen, now_ms) if seen else None
-        return mine is not None and (mine.number, mine.renewal) == (command.number, command.renewal)
 
     def _expiry(self, seen: _Seen, now_ms: float) -> ExpireLease | None:
         waited, terms = int(now_ms - seen.at_ms), seen.lease.terms

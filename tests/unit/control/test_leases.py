@@ -248,15 +248,3 @@ def test_where_an_operator_takes_over_the_holder_never_pauses_and_nothing_is_due
     state.leases["a"] = lease
     book.begin(state, 0)
     assert book.due(1e12) == []
-
-
-def test_a_member_vouches_only_for_an_expiry_that_it_would_propose():
-    state, book = ControlState(), Book()
-    state.leases["a"] = leases.Lease(node="a", number=9, boot="b", terms=terms())
-    book.begin(state, 500)
-    wait = wait_ms(terms())
-    (due,) = book.due(500 + wait)
-    assert book.vouches(due, 500 + wait)
-    assert not book.vouches(due, 499 + wait)
-    assert not book.vouches(replace(due, renewal=1), 500 + wait)
-    assert not book.vouches(replace(due, node="b"), 500 + wait)
