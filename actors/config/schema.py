@@ -270,7 +270,7 @@ class Consensus(Section):
     members: list[Name] = Field(
         default_factory=list,
         max_length=7,
-        description="the members, which must stay as they were; empty: the lead node of each site and the witness",
+        description="who founds the control state, as it was then; empty: the lead node of each site and the witness",
     )
     takeover: Literal["auto", "lease", "operator"] = Field(
         "auto", description="who frees a lost node's guests. auto: lease where a majority outlives any one site"
