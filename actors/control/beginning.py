@@ -27,6 +27,6 @@ async def never_was(me: Founder, founders: tuple[Founder, ...], ask: Ask) -> Non
     if any(await asyncio.gather(*(known(each.node) for each in founders if each is not me))):
         raise Conflict(
             detail=f"member {me.number} on {me.node} has lost its disk, and with it what it promised the others. With"
-            f" its node stopped: `novacron member remove {me.node}` and `novacron member add --wait-s 0 {me.node}`;"
+            f" its node stopped: `novacron member remove --lost {me.node}`, `novacron member add --wait-s 0 {me.node}`;"
             " then start the node"
         )

@@ -177,8 +177,8 @@ class StateClient:
         """
         return await self.submit(AddMember(node=node), by=by, deadline_s=deadline_s)
 
-    async def remove_member(self, node: str, *, by: str, deadline_s: float = 15.0) -> Outcome:
-        """Take the member on `node` out for good.
+    async def remove_member(self, node: str, *, by: str, lost: bool = False, deadline_s: float = 15.0) -> Outcome:
+        """Take the member on `node` out for good; `lost`: its host or disk is lost, so that it is no voice already.
 
         Raises:
             NotFound: there is none.
@@ -200,7 +200,7 @@ class StateClient:
                 detail=f"without {node} nothing could be agreed on: of the other {len(rest)} members {silent} do not"
                 " answer. Bring them back, or remove them first",
             )
-        order = RemoveMember(node=node, number=mine[0].number)
+        order = RemoveMember(node=node, number=mine[0].number, lost=lost)
         return await self.submit(order, by=by, deadline_s=max(0.0, until - time.monotonic()))
 
     # -- within -----------------------------------------------------------------------------------------------------

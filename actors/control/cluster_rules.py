@@ -38,7 +38,8 @@ def decide(state: ControlState, command: ClusterCommand, asked: Asked) -> Outcom
         case EnrolMember() | AddMember() | RemoveMember():
             outcome = member_rules.decide(state, command, asked)
             nodes = {change.key: change.record for change in outcome.changes if isinstance(change.record, Node)}
-            _keep_third_voice(state, {**state.nodes, **nodes})
+            if not (isinstance(command, RemoveMember) and command.lost):
+                _keep_third_voice(state, {**state.nodes, **nodes})
             return outcome
         case DrainNode():
             node = node_of(state, command.node)

@@ -88,11 +88,12 @@ class AddMember(Command, frozen=True, kw_only=True):
 
 
 class RemoveMember(Command, frozen=True, kw_only=True):
-    """Take member `number`, on `node`, out for good."""
+    """Take member `number`, on `node`, out for good. `lost`: its host or disk is lost, so it is no voice any more."""
 
     SINCE: ClassVar[int] = 4
     node: Name
     number: Annotated[int, Meta(ge=1, le=2**31)]
+    lost: bool = False
 
 
 class ExcludeMember(Command, frozen=True, kw_only=True):

@@ -101,9 +101,9 @@ class Client:
         """Have a node be a member; the outcome's number is its own."""
         return self._ask("POST", "/v1/members", Outcome, json={"node": node})
 
-    def remove_member(self, node: str) -> Outcome:
+    def remove_member(self, node: str, *, lost: bool) -> Outcome:
         """Take the member on a node out for good."""
-        return self._ask("DELETE", f"/v1/members/{_part(node)}", Outcome)
+        return self._ask("DELETE", f"/v1/members/{_part(node)}", Outcome, params={"lost": lost})
 
     def override(self, nodes: list[str], risk: str, reason: str) -> Outcome:
         """Decree that nodes run nothing; refused with what it risks unless `risk` says just that."""

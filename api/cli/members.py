@@ -47,10 +47,16 @@ def add(context: typer.Context, node: Node, wait_s: Wait = 60.0, json: Json = Fa
 
 
 @app.command()
-def remove(context: typer.Context, node: Node, wait_s: Wait = 60.0, json: Json = False) -> None:
+def remove(
+    context: typer.Context,
+    node: Node,
+    lost: Annotated[bool, typer.Option("--lost", help="Its host or disk is lost, so it is no voice already.")] = False,
+    wait_s: Wait = 60.0,
+    json: Json = False,
+) -> None:
     """Take the member on a node out for good, also one whose disk is lost. Its number is never used again."""
     with client(context) as api:
-        done = api.remove_member(node)
+        done = api.remove_member(node, lost=lost)
         if wait_s:
             _wait(api, wait_s, lambda found: all(one.number != done.number for one in found), f"the end of {node}")
     if json:

@@ -1,6 +1,8 @@
 """The members of the agreed control state, and their coming and going."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from actors.errors import NoMajority, NotFound, StateRefused
 from api.control_models import MemberChangeView, MemberList, MemberView, NewMember
@@ -29,11 +31,15 @@ async def add_member(backend: BackendDep, body: NewMember) -> MemberChangeView:
 
 
 @router.delete("/{name}", status_code=202, responses=documented(NotFound, StateRefused, NoMajority))
-async def remove_member(backend: BackendDep, name: NodePath) -> MemberChangeView:
+async def remove_member(
+    backend: BackendDep,
+    name: NodePath,
+    lost: Annotated[bool, Query(description="its host or disk is lost: it is no voice that could be missed")] = False,
+) -> MemberChangeView:
     """Take the member on a node out for good, also one whose disk is lost; it stops, and says so.
 
     Refused (`state-refused`) with `last-member`, `no-quorum-left` (too few of the others answer), `no-third-voice`,
     `changing` or `not-in-bft`.
     """
-    done = await backend.remove_member(name)
+    done = await backend.remove_member(name, lost=lost)
     return MemberChangeView(node=name, number=done.number, index=done.index, detail=done.detail)

@@ -182,6 +182,7 @@ class FakeBackend:
     requests: list[msgspec.Struct] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     broken: NovaCronError | None = None
+    lost: bool = False
     outages: list[NovaCronError] = field(default_factory=list)
     batch: int = 2
     finishes: bool = True
@@ -212,8 +213,9 @@ class FakeBackend:
         self.control = msgspec.structs.replace(self.control, members=[*self.control.members, member])
         return Outcome(index=13, number=number, detail=f"{node} becomes member {number}")
 
-    async def remove_member(self, node: str) -> Outcome:
+    async def remove_member(self, node: str, *, lost: bool) -> Outcome:
         self._seen()
+        self.lost = lost
         kept = [one for one in self.control.members if one.node != node]
         if len(kept) == len(self.control.members):
             raise NotFound(what=f"member of the control state on {node}")

@@ -73,7 +73,8 @@ def test_members_come_and_go(cli: Cli, backend: FakeBackend) -> None:
     assert "rome1 is member 3." in cli.ok("member", "add", "rome1")
     assert [line.split()[1] for line in cli.ok("member", "list").splitlines()[1:]] == ["madrid1", "paris1", "rome1"]
     assert "already" in cli.refused(4, "member", "add", "rome1")
-    assert "no member any more (it was number 2)" in cli.ok("member", "remove", "paris1")
+    assert "no member any more (it was number 2)" in cli.ok("member", "remove", "paris1", "--lost")
+    assert backend.lost
     cli.refused(3, "member", "remove", "paris1")
     assert [one["number"] for one in json.loads(cli.ok("member", "list", "--json"))["members"]] == [1, 3]
     joins = [msgspec.structs.replace(one, votes=False, change="joins") for one in backend.control.members]

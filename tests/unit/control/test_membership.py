@@ -166,7 +166,7 @@ async def test_a_lost_disk_is_replaced_under_a_new_number(world) -> None:
     old = next(one.number for one in (await client.cluster()).members if one.node == lost)
     await world.kill(lost)
     shutil.rmtree(world.folder / lost / "state")
-    with pytest.raises(ActorDown, match=f"novacron member remove {lost}"):
+    with pytest.raises(ActorDown, match=f"novacron member remove --lost {lost}"):
         await world.start(lost)._started()
     del world.members[lost]
     await client.remove_member(lost, by=BY, deadline_s=30)

@@ -3,18 +3,21 @@
 import pytest
 
 from actors.control.commands import (
+    AddMember,
     AdvanceMove,
     BeginMove,
     CommitMove,
     DefineGuest,
     DrainNode,
     EndMove,
+    EnrolMember,
     ExpireLease,
     FailOver,
     JoinNode,
     MarkReplica,
     Override,
     RemoveGuest,
+    RemoveMember,
     RemoveNode,
     RenewLease,
     SetReplica,
@@ -22,6 +25,7 @@ from actors.control.commands import (
     StopGuest,
     YieldLease,
 )
+from actors.control.decision import Electorate
 from actors.control.leases import wait_ms
 from actors.control.model import VERSION, LeaseState, Run
 from actors.control.move_rules import BEFORE, ENDED_JOBS_KEPT
@@ -336,3 +340,18 @@ def test_a_node_goes_only_when_nothing_is_left_on_it():
     cluster.done(RemoveNode(node="d"))
     cluster.joined("d")
     assert cluster.state.leases["d"].number > number
+
+
+def test_a_third_voice_is_taken_out_only_once_it_is_lost():
+    cluster = three_sites()
+    cluster.among = Electorate(voters=(1, 2, 3))
+    for number, node in enumerate("abc", 1):
+        enrol = EnrolMember(number=number, node=node, site="x", key=f"{number}" * 64)
+        cluster.done(enrol, by=f"member:{node}")
+    assert cluster.refused(RemoveMember(node="c", number=3)) == "no-third-voice"
+    cluster.done(RemoveMember(node="c", number=3, lost=True))
+    assert cluster.state.nodes["c"].speaks == 0
+    # It comes back under a new number, with the others still in touch.
+    assert cluster.refused(AddMember(node="c")) == "changing"
+    cluster.among = Electorate(voters=(1, 2))
+    assert cluster.done(AddMember(node="c")) == 4
