@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors.control.messages import TrailEntry
-from actors.errors import DeadlineExceeded, NovaCronError
+from actors.errors import DeadlineExceeded, Failed, NovaCronError
 from actors.keeper.files import LOCK_FILE, now_ms, read_order
 from actors.lab.guests import Load, build, guest_spec
 from actors.lab.guests.watch import Watch
@@ -27,7 +27,7 @@ from benchmarks.surviving.checks import faults, margins_ms
 from benchmarks.surviving.history import NEVER, Ended, History, Told, spans
 from benchmarks.surviving.observer import Observer
 from benchmarks.surviving.owners import Owners
-from benchmarks.surviving.plan import Cell, Fault
+from benchmarks.surviving.plan import Cell, Fault, Part
 
 _Value = TypeVar("_Value")
 GUEST = "mover"
@@ -163,8 +163,14 @@ class Sites:
         if fault.part == "keeper":
             lock = self.lab.node(node).run_dir / "novacron" / LOCK_FILE
             return lambda: signal_holder(lock, signal.SIGKILL)
-        pids = self.lab.run(node, ["pgrep", "-f", f"^{_TITLES[fault.part]}"]).split()
+        # One that an earlier fault killed may not be back yet.
+        pids = until(f"a {fault.part} of {node} to kill", lambda: self._pids(node, fault.part), _READY_S)
         return lambda: self.lab.run(node, ["kill", "-KILL", *pids])
+
+    def _pids(self, node: str, part: Part) -> list[str]:
+        with suppress(Failed):  # pgrep found none
+            return self.lab.run(node, ["pgrep", "-f", f"^{_TITLES[part]}"]).split()
+        return []
 
     def _dark(self, pairs: list[tuple[str, str]]) -> None:
         for one, other in pairs:
@@ -200,8 +206,11 @@ class Sites:
     # -- healing ------------------------------------------------------------------------------------------------------
 
     def _settled(self) -> bool:
-        """Every member is heard and has all; every node holds a lease that ends by time; every keeper is there."""
+        """Actors answer, members are heard and have all, leases end by time, keepers are there."""
         with suppress(NovaCronError):
+            for node, api in self.apis.items():
+                api.jobs()
+                api.store(node)
             view = self.apis[self.nodes[0]].cluster()
             if not view.leader or not all(0 <= each.silent_s < 5 and each.lag in (0, 1, 2) for each in view.members):
                 return False

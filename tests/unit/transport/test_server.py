@@ -18,7 +18,7 @@ from actors.transport.handshake import Hello, Refuse, decode_message, encode_mes
 from actors.transport.hub import Hub
 from actors.transport.sockets import tls_handshake, tls_receive, tls_send
 from tests.kits.relay import relay_to
-from tests.unit.transport.nodes import Lab, running, until
+from tests.unit.transport.nodes import FAST, Lab, running, until
 
 
 def refused(hub: Hub) -> int:
@@ -64,6 +64,7 @@ GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(100), rand
 
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_is_dropped_and_counted_and_disturbs_nobody(lab: Lab, garbage: bytes) -> None:
+    lab.transport = FAST.model_copy(update={"dead_after_s": 30.0, "resume_s": 60.0})
     a, b = lab.hub("a"), lab.hub("b")
     async with running(a, b):
         await a.connect("b", 0)
