@@ -7,6 +7,7 @@ asked only when a link begins. What can't be sent is dropped; the core copes.
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -142,14 +143,14 @@ class Links:
     async def _keep(self, link: Link) -> None:
         failures = 0
         while True:
-            begun = asyncio.get_running_loop().time()
+            begun = time.monotonic()
             try:
                 await self._register(link.node, link.to_path, link.from_path)
                 await link.carry()
             except (NovaCronError, OSError) as error:
                 if not failures:
                     log.info("member's link is down", peer=link.node, reason=str(error))
-            lasted_s = asyncio.get_running_loop().time() - begun
+            lasted_s = time.monotonic() - begun
             failures = 0 if lasted_s > 2 * _RETRY_S[-1] else failures + 1
             await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
 

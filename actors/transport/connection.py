@@ -7,6 +7,7 @@ take more" is just the moment at which the next frame is chosen. Never more than
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from typing import Protocol
 
@@ -65,7 +66,7 @@ class Connection:
         """True once it takes no more frames of channels, until what it carried has arrived."""
         self.rate_bytes_per_s = 0.0
         self.is_open = True
-        self.heard_at = self._loop.time()
+        self.heard_at = time.monotonic()
         self.last_counters = TcpCounters()
         """Counters at the meter's last look."""
         self._adapted_bytes = 0
@@ -77,7 +78,7 @@ class Connection:
         self.group = ""
         """What TLS agreed on its key with."""
         self.round_trips: deque[tuple[float, float]] = deque(maxlen=16)
-        """(loop time, round trip in seconds) of the latest pings."""
+        """(monotonic time, round trip in seconds) of the latest pings."""
 
     def start(self) -> None:
         """Begin to read, and to write what waits."""
@@ -185,7 +186,7 @@ class Connection:
                 self.close("closed by the peer")
                 return
             self._parser.filled(count)
-            self.heard_at = self._loop.time()
+            self.heard_at = time.monotonic()
             self._parse()
             if not self.is_open:
                 return

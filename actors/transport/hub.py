@@ -314,7 +314,6 @@ class Hub:
         entry.past_reconnects += session.reconnects
 
     async def _measure(self) -> None:
-        loop = asyncio.get_running_loop()
         fresh_s = 2 * self._config.transport.heartbeat_s
         while True:
             await asyncio.sleep(_SAMPLE_S)
@@ -324,7 +323,7 @@ class Hub:
                 if entry.sessions:
                     connections = [c for session in entry.sessions for c in session.connections.values()]
                     used = entry.sessions[0].congestion
-                    sample = entry.meter.tick(time.time(), loop.time(), connections, fresh_s, used)
+                    sample = entry.meter.tick(time.time(), time.monotonic(), connections, fresh_s, used)
                     self._steer(peer, entry, sample)
                     found = entry.steering.detector
                     self._recorder.sample(peer, sample, found.capacity_bytes_per_s, found.mode)

@@ -58,7 +58,7 @@ class LinkMeter:
         self._count(connection)
 
     def pressure(self, now_s: float, *, waits: bool) -> None:
-        """From `now_s` (loop time) on data waits for the network, or does not."""
+        """From `now_s` (monotonic) on data waits for the network, or does not."""
         if waits and self._waits_since is None:
             self._waits_since = now_s
         elif not waits and self._waits_since is not None:
@@ -68,7 +68,7 @@ class LinkMeter:
     def tick(
         self, at: float, now_s: float, connections: Iterable[Metered], fresh_s: float, congestion: str = ""
     ) -> LinkSample:
-        """Close a second: `at` Unix time, `now_s` loop time; round trips older than `fresh_s` no longer count."""
+        """Close a second: `at` Unix time, `now_s` monotonic; round trips older than `fresh_s` no longer count."""
         trips: list[float] = []
         for connection in connections:
             self._count(connection)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+import time
 from collections.abc import Callable, Container
 
 import structlog
@@ -78,7 +79,7 @@ class PeerSession:
         self._loop = asyncio.get_running_loop()
         self._flush_is_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._down_since = self._loop.time()
+        self._down_since = time.monotonic()
         self._watchers: list[asyncio.Future[None]] = []
         self._to_replace = 0
         self._congestion = ""
@@ -209,7 +210,7 @@ class PeerSession:
         """What `connection` sends next."""
         if self.is_over or connection.retires:
             return None
-        now = self._loop.time()
+        now = time.monotonic()
         wait_s, held = self._caps.wait_s(self.peer, now), self._caps.held(now)
         frame = self._engine.next_frame(connection.number, bulk=not wait_s, now_s=now, held=held)
         if frame is not None:
@@ -225,7 +226,7 @@ class PeerSession:
         if frame.type is FrameType.PING:
             connection.send_urgent(Frame(FrameType.PONG, seq=frame.seq))
         elif frame.type is FrameType.PONG:
-            now = self._loop.time()
+            now = time.monotonic()
             connection.round_trips.append((now, max(0.0, now - frame.seq / 1e9)))
         elif frame.type is FrameType.BYE:
             self._end(f"{self.peer} closed the session: {frame.payload.decode(errors='replace')}")
@@ -249,7 +250,7 @@ class PeerSession:
         self.why_down = reason
         self._to_replace += reason != _SURPLUS
         if not self.connections:
-            self._down_since = self._loop.time()
+            self._down_since = time.monotonic()
         log.warning("stream lost", peer=self.peer, reason=reason, streams=len(self.connections))
         self._engine.connection_down(connection.number)
         self._retire_surplus()
@@ -259,7 +260,7 @@ class PeerSession:
     def pressure_changed(self) -> None:
         """Data waits for the link while every connection waits for the network."""
         waits = bool(self.connections) and all(c.waits_for_network for c in self.connections.values())
-        self._meter.pressure(self._loop.time(), waits=waits)
+        self._meter.pressure(time.monotonic(), waits=waits)
 
     # --- inside
 
@@ -321,7 +322,7 @@ class PeerSession:
         settings = self._settings
         while not self.is_over:
             await asyncio.sleep(settings.heartbeat_s)
-            now = self._loop.time()
+            now = time.monotonic()
             for connection in list(self.connections.values()):
                 if now - connection.heard_at > settings.dead_after_s:
                     connection.close(f"silent for {now - connection.heard_at:.1f} s")
@@ -333,10 +334,10 @@ class PeerSession:
 
     async def _adapt(self) -> None:
         """Fit buffers and windows to what the link carries, some times a second."""
-        then = self._loop.time()
+        then = time.monotonic()
         while not self.is_over:
             await asyncio.sleep(_ADAPT_S)
-            now = self._loop.time()
+            now = time.monotonic()
             for connection in list(self.connections.values()):
                 connection.adapt(now - then, self._settings.notsent_lowat_bytes)
                 if connection.retires and not self._engine.carried_by(connection.number):

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 
 import structlog
@@ -139,7 +140,7 @@ class Server:
     def _refused(self, address: str, reason: str) -> None:
         """Count it; log it at most every ten seconds, or garbage would fill the disk."""
         self.refused_peers += 1
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if now - self._logged_at < _LOG_EVERY_S:
             self._unlogged += 1
             return
