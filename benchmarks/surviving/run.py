@@ -226,16 +226,19 @@ class Sites:
         return order is not None and order.pause_at_ms is not None and order.pause_at_ms > now_ms()
 
     def _over(self, job: JobView, roles: dict[str, str]) -> str:
-        source = roles["source"]
+        source, view = roles["source"], job
 
-        def ended() -> JobView | None:
+        def ended() -> bool:
+            nonlocal view
             with suppress(NovaCronError):
                 view = self.apis[source].job(job.id)
-                return view if view.state in ENDED and self._agreed(job.id) else None
-            return None
+                return view.state in ENDED and self._agreed(job.id)
+            return False
 
-        view = until(f"the end of {job.id}, agreed on", ended, _MOVE_S, 0.2)
-        assert view is not None, "until something is there"
+        try:
+            until(f"the end of {job.id}, agreed on", ended, _MOVE_S, 0.2)
+        except DeadlineExceeded as error:
+            raise DeadlineExceeded(what=f"{error}; it is {view.state}, {view.message!r}", deadline_s=_MOVE_S) from error
         completed = view.state == "completed"
         self.ended.append(Ended(job=job.id, guest=GUEST, completed=completed, owner=view.owner))
         if completed:
