@@ -9,7 +9,8 @@ import numpy as np
 
 from models.placement.cluster import Floats
 from models.placement.fragments import request_mix
-from models.placement.learned.replay import simulate_blind, simulate_predicted
+from models.placement.learned.lifetimes import Lifetimes
+from models.placement.learned.replay import known_before, simulate_blind, simulate_predicted, without_the_past
 from models.placement.learned.scorer import Scorer
 from models.placement.rules import PLAIN, Knobs, Rule, pick
 from models.placement.simulator import DENIED, UNSEEN, Outcome, Run, outcome, simulate
@@ -56,6 +57,8 @@ SIZES: tuple[tuple[str, float, float], ...] = (("small", 0, 4), ("medium", 4, 16
 """Size classes: name, more than, up to (vCPUs)."""
 _BOOTSTRAPS = 1000
 _TIMED = 200
+_WARM_H = 24.0
+"""Guests that had left so long before a window's span are not played; what they tell of lifetimes counts."""
 
 
 def evaluate(
@@ -100,9 +103,12 @@ def compare(
     progress: Callable[[str], None] = lambda _line: None,
 ) -> list[Row]:
     """One flat row for each of `ways` over the same `windows`, as `evaluate` has them; `load` is only told."""
+    learn = any(way.sees == "predicted" for way in ways.values())
+    known = [known_before(window) if learn else None for window in windows]
+    played = [without_the_past(window, _WARM_H) for window in windows]
     found: dict[str, tuple[Row, Figures]] = {}
     for policy, way in ways.items():
-        found[policy] = _compare(windows, way)
+        found[policy] = _compare(played, known, way)
         mean = found[policy][1]["rejected_cores"].mean()
         progress(f"load {load:g}, {policy}: {mean:.2%} of the cores rejected in {len(windows)} windows")
     return _paired(load, found, ways)
@@ -138,23 +144,23 @@ def interval(values: Floats, share: float = 0.9) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _play(window: Window, way: Way, knobs: Knobs) -> Run:
-    if way.sees == "predicted":
-        return simulate_predicted(window, way.rule, knobs)
-    if way.sees == "nothing":
+def _play(window: Window, known: Lifetimes | None, way: Way, knobs: Knobs) -> Run:
+    if way.sees == "predicted" and known is not None:
+        return simulate_predicted(window, way.rule, knobs, lifetimes=known)
+    if way.sees != "true":
         return simulate_blind(window, way.rule, knobs)
     return simulate(window.nodes, window.guests, way.rule, window.span, knobs)
 
 
-def _compare(windows: list[Window], way: Way) -> tuple[Row, Figures]:
+def _compare(windows: list[Window], known: list[Lifetimes | None], way: Way) -> tuple[Row, Figures]:
     plain = PLAIN if way.scorer is None else way.scorer.knobs()
     outcomes: list[Outcome] = []
     sizes: list[dict[str, float]] = []
     usd, seconds = [], []
-    for index, window in enumerate(windows):
+    for index, (window, lifetimes) in enumerate(zip(windows, known, strict=True)):
         mix = request_mix(window.guests) if way.rule is Rule.FGD else PLAIN.mix
         knobs = plain._replace(seed=index, mix=mix)
-        run = _play(window, way, knobs)
+        run = _play(window, lifetimes, way, knobs)
         outcomes.append(outcome(run))
         sizes.append(_by_size(run))
         usd.append(USD_PER_GB * float(run.pairs.sum() - np.trace(run.pairs)))

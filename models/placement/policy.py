@@ -90,12 +90,12 @@ class LearnedPolicy(Policy):
         best = cluster.nodes[fitting[first]]
         against = parts[first] - parts
         most = np.argmax(against, axis=1).tolist()
+        chosen = f"{best.name} {scores[first]:.3f}; most by "
+        told = [chosen + name for name in SCORED]
         reasons = {**rejected}
-        for index, (row, score) in enumerate(zip(fitting.tolist(), scores.tolist(), strict=True)):
-            if index != first:
-                reasons[cluster.nodes[row].name] = (
-                    f"scores {score:.3f}, {best.name} {scores[first]:.3f}; most by {SCORED[most[index]]}"
-                )
+        for row, score, by in zip(fitting.tolist(), scores.tolist(), most, strict=True):
+            reasons[cluster.nodes[row].name] = f"scores {score:.3f}, {told[by]}"
+        del reasons[best.name]
         share = ", ".join(f"{SCORED[i]} {parts[first, i]:+.3f}" for i in np.argsort(-np.abs(parts[first]))[:3])
         reason = f"best score of {fitting.size} by {self.version}: {scores[first]:.3f} ({share})"
         return Choice(best.name, reason, reasons, self.version)

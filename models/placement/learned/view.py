@@ -21,7 +21,9 @@ def features(cluster: Cluster, request: Request) -> Floats:
     """
     cores, whole = np.maximum(cluster.allowed, 1.0), np.maximum(cluster.memory_mib, 1.0)
     free = np.maximum(cluster.allowed - cluster.vcpus_in_use, 0.0)
-    empty = np.array([not node.guests and node.vcpus_in_use == 0 for node in cluster.nodes])
+    empty = cluster.vcpus_in_use == 0
+    for row in np.flatnonzero(empty).tolist():
+        empty[row] = not cluster.nodes[row].guests
     doublings, shorter = _outlasting(cluster, request, empty)
     site_free = _per_site(cluster, np.where(cluster.up, free, 0.0), np.where(cluster.up, cluster.allowed, 0.0))
     elsewhere, apart, is_new = _tenant(cluster, request)
