@@ -132,11 +132,12 @@ def _move(api: "Client", watch: "Watch", source: "NodeStatus", target: "NodeStat
 
 def _result(job: "JobView", before: "Verdict", after: "Verdict") -> None:
     from actors.errors import StreamCorrupt
+    from api.cli.progress import pause
 
     progress = job.progress
     say(f"It arrived after {job.total_s:.1f} s; {size(progress.wire_bytes)} went over the line for {MEMORY_MIB} MiB.")
     pause_ms = after.stopped_ms - max(before.stopped_ms, 0.0)
-    say(f"It stood still for {job.pause_ms:.0f} ms as the nodes have it, {pause_ms:.0f} ms by its own clock.")
+    say(f"It stood still for {pause_ms:.0f} ms by its own clock; as the nodes have it: {pause(job)}.")
     if not after.ok:
         raise StreamCorrupt(reason=f"guest {GUEST} says: {'; '.join(after.problems)}")
     say(f"The guest says OK: {after.ticks} ticks, none missing; {after.verified:,} checks of its memory, all good.")
