@@ -24,7 +24,7 @@ def faults(
     ),
     json: Annotated[
         Path | None,
-        typer.Option(dir_okay=False, help="Write the rows here; it keeps good ones."),
+        typer.Option(dir_okay=False, help="Write the rows here, beside those it has."),
     ] = None,
     lab_name: Annotated[str, typer.Option("--lab", help="Name of the lab that is built for it.")] = "faults",
 ) -> None:
@@ -48,9 +48,10 @@ def faults(
         links=[Link(between=pair, rate_mbit=100, rtt_ms=50) for pair in pairs],
     )
     rows: list[Row] = read(json) if json is not None else []
-    rows = [row for row in rows if not row["broken"]]
+    # A broken history stays on record; only what the benchmark could not finish is tried again.
+    rows = [row for row in rows if "move" in row]
     known = {(row["fault"], row["phase"]) for row in rows}
-    failed = in_a_row = 0
+    failed, in_a_row = any(row["broken"] for row in rows), 0
     try:
         lab = Lab.up(topology, note, "novacron")
         with Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer:
@@ -67,8 +68,8 @@ def faults(
                 note(", ".join(f"{name} {value}" for name, value in row.items() if value not in ("", None)))
                 if json is not None:
                     write("faults", rows, json)
+                failed = failed or bool(row["broken"])
                 in_a_row = in_a_row + 1 if row["broken"] else 0
-                failed += in_a_row > 0
                 if in_a_row == _GIVE_UP:
                     break
     finally:
