@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from actors.config.schema import Config
+from actors.control.follower import Follower, Watchable
 from actors.control.members import (
     FOLDER,
     FOUNDERS_FILE,
@@ -22,24 +23,21 @@ from actors.control.members import (
     joined,
     members_of,
 )
-from actors.control.messages import MembersAnswer, Watched
+from actors.control.messages import MembersAnswer
 from actors.control.shelf import parts_in
-from actors.errors import Failed, NovaCronError
+from actors.errors import Failed
 from actors.files import write_atomically
 
 log = structlog.get_logger()
-WAIT_S = 15.0
-AGAIN_S = 2.0
 
 
-class State(Protocol):
+class State(Watchable, Protocol):
     """The part of `actors.control.client.StateClient` that is used here."""
 
     async def members(self, *, deadline_s: float = 15.0) -> MembersAnswer: ...
-    async def watch(self, after: int, wait_s: float = 0.0) -> Watched: ...
 
 
-class Joining:
+class Joining(Follower):
     """Watches the members from one node.
 
     Args:
@@ -50,24 +48,13 @@ class Joining:
     def __init__(
         self, state: State, config: Config, stop: Callable[[], Awaitable[None]], start: Callable[[], Awaitable[None]]
     ) -> None:
+        super().__init__(state, "members", ("seats", "members"))
         self._state, self._config, self._stop, self._start = state, config, stop, start
         self._starts = False
-        self.problem = ""
 
-    async def run(self) -> None:
-        """Watch for ever; while no member answers the last known ones hold."""
-        after, read = 0, False
-        while True:
-            try:
-                news = await self._state.watch(after, WAIT_S if read else 0.0)
-                if not read or news.forgotten or any(event.table in ("seats", "members") for event in news.events):
-                    await self.take(await self._state.members())
-                after, read, self.problem = news.revision, True, ""
-            except (NovaCronError, OSError) as error:
-                if not self.problem:
-                    log.warning("who the members are may have changed", reason=str(error))
-                self.problem = str(error)
-                await asyncio.sleep(AGAIN_S)
+    async def renew(self) -> None:
+        """Ask the members who they are, and go by it; see `take`."""
+        await self.take(await self._state.members())
 
     async def take(self, told: MembersAnswer) -> None:
         """Keep what the members said, and be one if this node was added.

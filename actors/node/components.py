@@ -23,6 +23,7 @@ from actors.calls.service import Service
 from actors.config.schema import Config
 from actors.control.actor import ClusterState
 from actors.control.client import StateClient
+from actors.control.follower import Follower
 from actors.control.joining import Joining
 from actors.control.members import is_member
 from actors.control.messages import SERVICE as STATE
@@ -168,7 +169,7 @@ def _keeper(config: Config) -> Component:
 def _flags(config: Config) -> Component:
     """Keeps the file of flags that the node's actors read; without it the last known ones hold."""
     directory = Directory(config.node.name, config.topology)
-    return _watching("flags", FlagWatch(StateClient(directory, config), config.node.state_dir), "flags")
+    return _watching("flags", FlagWatch(StateClient(directory, config), config.node.state_dir))
 
 
 def _members(config: Config) -> Component:
@@ -181,10 +182,10 @@ def _members(config: Config) -> Component:
     async def start() -> None:
         await spawn(STATE, ClusterState, config, directory, SPAWN_S)
 
-    return _watching("members", Joining(StateClient(directory, config), config, stop, start), "members")
+    return _watching("members", Joining(StateClient(directory, config), config, stop, start))
 
 
-def _watching(name: str, watch: FlagWatch | Joining, what: str) -> Component:
+def _watching(name: str, watch: Follower) -> Component:
     """A component that watches the control state for ever."""
 
     async def start(_: Values) -> asyncio.Task[None]:
@@ -194,7 +195,7 @@ def _watching(name: str, watch: FlagWatch | Joining, what: str) -> Component:
         if task.done():
             task.result()
         if watch.problem:
-            raise Failed(detail=f"the last known {what} hold: {watch.problem}")
+            raise Failed(detail=f"the last known {name} hold: {watch.problem}")
 
     async def stop(task: asyncio.Task[None]) -> None:
         task.cancel()

@@ -7,8 +7,7 @@ import shutil
 import pytest
 
 from actors.control import client as client_module
-from actors.control import joining as joining_module
-from actors.control import leaving, members
+from actors.control import follower, leaving, members
 from actors.control.client import StateClient
 from actors.control.commands import AddMember, RemoveMember, SetPolicy
 from actors.control.joining import Joining
@@ -25,7 +24,7 @@ BY = "operator:ann"
 async def world(tmp_path, monkeypatch):
     monkeypatch.setattr(client_module, "_ATTEMPT_S", 1.0)
     monkeypatch.setattr(leaving, "ALONE_S", 1.0)
-    monkeypatch.setattr(joining_module, "AGAIN_S", 0.2)
+    monkeypatch.setattr(follower, "AGAIN_S", 0.2)
     made = World(tmp_path)
     for node in ("london-1", "paris-1", "rome-1"):
         made.start(node)

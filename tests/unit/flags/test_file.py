@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from actors.control import follower
 from actors.control.decision import Event
 from actors.control.messages import Watched
 from actors.control.model import Component, Flag
 from actors.errors import NoMajority
-from actors.flags import file, watch
+from actors.flags import file
 from actors.flags.effects import EFFECTS
 from actors.flags.file import FILE, Switches, read_flags, write_flags
 from actors.flags.watch import FlagWatch
@@ -21,7 +22,7 @@ HALF = Flag(component="hde", percent=50, nodes_off=frozenset({"b"}))
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file, "LOOK_S", 0.0)
-    monkeypatch.setattr(watch, "AGAIN_S", 0.01)
+    monkeypatch.setattr(follower, "AGAIN_S", 0.01)
 
 
 def test_without_a_file_every_component_is_on(tmp_path: Path) -> None:
