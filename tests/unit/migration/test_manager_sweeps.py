@@ -127,7 +127,8 @@ async def test_what_can_not_be_swept(cluster):
         await sweep(cluster, node="b1", dry_run=True)
 
 
-async def test_a_manager_that_is_started_again_goes_on(cluster):
+async def half_begun(cluster):
+    """A drain of which two moves are under way, and stay so."""
     cluster.agent("a1").hold = True
     for name in ("app-1", "app-2", "app-3"):
         cluster.agent("a1").put(name)
@@ -138,6 +139,11 @@ async def test_a_manager_that_is_started_again_goes_on(cluster):
         return len(cluster.agent("a1").moves) == 2
 
     await until(two_begun)
+    return made
+
+
+async def test_a_manager_that_is_started_again_goes_on(cluster):
+    made = await half_begun(cluster)
     await cluster.kill_manager()
     cluster.agent("a1").hold = False
     done = await ended(cluster, made.id)
@@ -147,16 +153,7 @@ async def test_a_manager_that_is_started_again_goes_on(cluster):
 
 
 async def test_one_that_was_cancelled_stays_so_after_a_restart(cluster):
-    cluster.agent("a1").hold = True
-    for name in ("app-1", "app-2", "app-3"):
-        cluster.agent("a1").put(name)
-    await drained(cluster, "a1")
-    made = await sweep(cluster, node="a1")
-
-    async def two_begun():
-        return len(cluster.agent("a1").moves) == 2
-
-    await until(two_begun)
+    made = await half_begun(cluster)
     await cluster.ask("cancel_sweep", SweepId(id=made.id), SweepView)
     await cluster.kill_manager()
     cluster.agent("a1").hold = False
