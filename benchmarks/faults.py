@@ -1,8 +1,9 @@
-"""``novacron bench faults``: every fault at every phase of a move in a lab of three sites, each checked by history."""
+"""``novacron bench faults``: every fault at every phase of a move in a lab of sites, each checked by history."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 # After so many failures one after the other nothing more is to be learnt from this lab.
 _GIVE_UP = 3
+_SITES = {"raft": 3, "bft": 4}
 app = typer.Typer(help="Kills and cuts everything in turn while a guest moves, and proves that it had one owner.")
 
 
@@ -26,12 +28,16 @@ def faults(
         Path | None,
         typer.Option(dir_okay=False, help="Write the rows here, beside those it has."),
     ] = None,
+    mode: Annotated[
+        Literal["raft", "bft"],
+        typer.Option(help="What the members agree by: raft in three sites, bft (one of them may lie) in four."),
+    ] = "raft",
     lab_name: Annotated[str, typer.Option("--lab", help="Name of the lab that is built for it.")] = "faults",
 ) -> None:
     """Survive every fault; exit code 7 when a history broke an invariant, or something did not come back."""
     from actors.errors import BadRequest, NotFound, NovaCronError
     from actors.lab.lab import Lab
-    from actors.lab.topology import LabSite, LabTopology, Link
+    from actors.lab.topology import sites_apart
     from benchmarks.report import read, show, write
     from benchmarks.surviving.observer import Observer
     from benchmarks.surviving.plan import PHASES, matrix
@@ -40,13 +46,8 @@ def faults(
     chosen = tuple(phase for phase in PHASES if phase in phases.split(","))
     if len(chosen) != len(phases.split(",")):
         raise BadRequest(detail=f"--phases {phases!r}: there are {', '.join(PHASES)}")
-    names = ("london", "paris", "rome")
-    pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
-    topology = LabTopology(
-        name=lab_name,
-        sites=[LabSite(name=name) for name in names],
-        links=[Link(between=pair, rate_mbit=100, rtt_ms=50) for pair in pairs],
-    )
+    os.environ["NOVACRON_CONSENSUS__MODE"] = mode  # for the lab built here
+    topology = sites_apart(lab_name, _SITES[mode])
     rows: list[Row] = read(json) if json is not None else []
     # A broken history stays on record; only what the benchmark could not finish is tried again.
     rows = [row for row in rows if "move" in row]
@@ -55,7 +56,7 @@ def faults(
     try:
         lab = Lab.up(topology, note, "novacron")
         with Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer:
-            sites = Sites(lab, observer)
+            sites = Sites(lab, observer, mode)
             sites.begin()
             for cell in matrix(only, chosen):
                 if (str(cell.fault), cell.phase) in known:

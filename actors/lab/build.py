@@ -1,5 +1,6 @@
 """Builds what a plan describes, step by step; what lies outside the lab's own directories is journaled first."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -62,9 +63,9 @@ class Builder:
         self._on_each(plan.nodes, self._start_novacron)
 
     def _on_each(self, nodes: list[NodePlan], step: Callable[[NodePlan], None]) -> None:
-        if nodes:
-            with ThreadPoolExecutor(len(nodes)) as pool:
-                list(pool.map(step, nodes))
+        # All these programs share this machine's cores: more at once would only run into their deadlines together.
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+            list(pool.map(step, nodes))
 
     def _make_directories(self) -> None:
         plan = self._plan

@@ -1,6 +1,7 @@
 """What a lab consists of: sites, nodes per site, and the WAN lines between sites, read from a small YAML."""
 
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -112,6 +113,16 @@ def default_topology(name: str = "default", shape: Shape | None = None) -> LabTo
         name=name,
         sites=[LabSite(name="london"), LabSite(name="paris")],
         links=[Link(between=("london", "paris"), **line)],
+    )
+
+
+def sites_apart(name: str, count: int) -> LabTopology:
+    """`count` sites of one node each, at most four, every two of them 100 Mbit/s and 50 ms apart."""
+    sites = ("london", "paris", "rome", "oslo")[:count]
+    return LabTopology(
+        name=name,
+        sites=[LabSite(name=site) for site in sites],
+        links=[Link(between=pair, rate_mbit=100, rtt_ms=50) for pair in combinations(sites, 2)],
     )
 
 

@@ -44,7 +44,7 @@ from actors.sync.actor import FactsKeeper
 from actors.transport.actor import TransportStreams
 
 log = structlog.get_logger()
-SPAWN_S = 60.0
+SPAWN_S = 120.0
 HEALTH_LOOKS, HEALTH_LOOK_S = 10, 1.0
 _RAY_S = 60.0
 KEEPER_S = 30.0

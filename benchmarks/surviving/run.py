@@ -1,4 +1,4 @@
-"""One lab of three sites, one guest that moves around, one fault after the other; all of it watched from outside."""
+"""One lab of sites, one guest that moves around, one fault after the other; all of it watched from outside."""
 
 import signal
 import time
@@ -60,12 +60,13 @@ class Sites:
     """The lab with everything that is known of the run.
 
     Args:
-        lab: three sites of one node each, with NovaCron running.
+        lab: three sites of one node each or more, with NovaCron running.
         observer: of all nodes.
+        mode: what their members are to agree by.
     """
 
-    def __init__(self, lab: Lab, observer: Observer) -> None:
-        self.lab, self.observer = lab, observer
+    def __init__(self, lab: Lab, observer: Observer, mode: str) -> None:
+        self.lab, self.observer, self.mode = lab, observer, mode
         token = lab.plan.api_token_file.read_text().strip()
         self.nodes = [node.name for node in lab.plan.nodes]
         self.apis = {
@@ -78,7 +79,7 @@ class Sites:
         self._watch = Watch(GUEST, self._files, self.node)
 
     def begin(self) -> None:
-        """Wait until leases end by time, then start the guest."""
+        """Wait until leases end by time and the protocol is the wanted one, then start the guest."""
         until("leases that end by time", self._settled, _READY_S)
         spec = guest_spec(GUEST, "memory", 128, Load(region_mib=16, per_s=300, bytes_each=64), 16, build(IMAGES))
         spec = msgspec.structs.replace(spec, console=f"/run/console-{GUEST}.log")
@@ -95,12 +96,11 @@ class Sites:
             self.apis[node].clear_store(node)
         self._write(roles["third"])
         strike = self._armed(cell.fault, roles)
-        since = self._trail(roles["third"])[-1].revision
         try:
             if cell.phase != "idle":
                 job, struck_in = self._moving(cell, roles)
             strike()
-            self._hold(cell.fault, roles, since)
+            self._hold(cell.fault, roles)
         finally:
             self.lab.restore_links()
         healed = time.monotonic()
@@ -128,7 +128,8 @@ class Sites:
 
     def _roles(self) -> dict[str, str]:
         at = self.nodes.index(self.node)
-        return dict(zip(("source", "target", "third"), self.nodes[at:] + self.nodes[:at], strict=True))
+        around = self.nodes[at:] + self.nodes[:at]
+        return dict(zip(("source", "target", "third"), around[:3], strict=True))
 
     def _moving(self, cell: Cell, roles: dict[str, str]) -> tuple[JobView, str]:
         """Begin a move and come back at the wanted moment, with the state that the move was in."""
@@ -156,10 +157,11 @@ class Sites:
     def _armed(self, fault: Fault, roles: dict[str, str]) -> Callable[[], Any]:
         """What strikes; all that takes time is done before."""
         node = roles[fault.role]
-        others = [each for each in self.nodes if each != node]
-        if fault.part in ("line", "site"):
-            pairs = [(others[0], others[1])] if fault.part == "line" else [(node, other) for other in others]
-            return partial(self._dark, pairs)
+        if fault.part == "line":
+            one, other = (each for role, each in roles.items() if role != fault.role)
+            return partial(self._dark, [(one, other)])
+        if fault.part == "site":
+            return partial(self._dark, [(node, other) for other in self.nodes if other != node])
         if fault.part == "keeper":
             lock = self.lab.node(node).run_dir / "novacron" / LOCK_FILE
             return lambda: signal_holder(lock, signal.SIGKILL)
@@ -181,20 +183,19 @@ class Sites:
         (name,) = (link.name for link in self.lab.plan.links if {link.site_a, link.site_b} == ends)
         self.lab.link(name).change(change)
 
-    def _hold(self, fault: Fault, roles: dict[str, str], since: int) -> None:
+    def _hold(self, fault: Fault, roles: dict[str, str]) -> None:
         """Keep the fault for as long as it may do harm; the rest of the cluster is written to meanwhile."""
         asked = next(roles[role] for role in ("third", "target") if role != fault.role)
         if fault.part == "site":
             node = roles[fault.role]
-            until(f"the end of the lease of {node}", lambda: self._expired(asked, node, since), _EXPIRY_S, 0.3)
+            until(f"the end of the lease of {node}", lambda: self._expired(asked, node), _EXPIRY_S, 0.3)
         elif fault.part == "line":
             time.sleep(_LINE_CUT_S)
         self._write(asked)
 
-    def _expired(self, asked: str, node: str, since: int) -> bool:
+    def _expired(self, asked: str, node: str) -> bool:
         with suppress(NovaCronError):
-            entries = self._trail(asked, since)
-            return any((one.command, one.subject) == ("expirelease", node) for one in entries)
+            return node not in Owners(self._trail(asked)).leased
         return False
 
     def _write(self, node: str) -> None:
@@ -212,7 +213,11 @@ class Sites:
                 api.jobs()
                 api.store(node)
             view = self.apis[self.nodes[0]].cluster()
-            if not view.leader or not all(0 <= each.silent_s < 5 and each.lag in (0, 1, 2) for each in view.members):
+            if (
+                view.mode != self.mode
+                or not view.leader
+                or not all(0 <= each.silent_s < 5 and each.lag in (0, 1, 2) for each in view.members)
+            ):
                 return False
             leased = Owners(self._trail(view.leader)).leased
             locks = [self.lab.node(node).run_dir / "novacron" / LOCK_FILE for node in self.nodes]
@@ -261,11 +266,11 @@ class Sites:
         if not verdict.ok:
             raise NovaCronError(detail=f"the guest is damaged: {verdict.problems}")
 
-    def _trail(self, node: str, since: int = 0) -> list[TrailEntry]:
+    def _trail(self, node: str) -> list[TrailEntry]:
         entries: list[TrailEntry] = []
         after, count = 0, 1
         while after < count:
-            page = self.apis[node].audit("", since, after)
+            page = self.apis[node].audit("", 0, after)
             entries += page.entries
             after, count = page.upto, page.count
         return entries

@@ -9,7 +9,7 @@ import pytest
 
 from actors.errors import NotFound
 from actors.lab.lab import Lab
-from actors.lab.topology import LabSite, LabTopology, Link, default_topology
+from actors.lab.topology import LabTopology, default_topology
 from tests.e2e.traces import traces_of
 
 SESSION_LAB = "e2e"
@@ -57,16 +57,6 @@ def built(topology: LabTopology) -> Iterator[Lab]:
     finally:
         remove_lab(topology.name)
     assert traces_of(lab.plan) == [], "the lab left something behind"
-
-
-def three_sites(name: str) -> LabTopology:
-    """Three sites of one node each, every two of them joined by a line of 100 Mbit/s and 50 ms."""
-    lines = [("london", "paris"), ("paris", "rome"), ("london", "rome")]
-    return LabTopology(
-        name=name,
-        sites=[LabSite(name=site) for site in ("london", "paris", "rome")],
-        links=[Link(between=each, rate_mbit=100, rtt_ms=50) for each in lines],
-    )
 
 
 def remove_lab(name: str) -> None:

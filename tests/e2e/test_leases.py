@@ -11,7 +11,8 @@ from actors.keeper.engine import Order
 from actors.keeper.files import now_ms, read_note, read_order
 from actors.lab.guests.watch import Watch
 from actors.lab.line import Change
-from tests.e2e.conftest import built, three_sites
+from actors.lab.topology import sites_apart
+from tests.e2e.conftest import built
 from tests.e2e.world import BOOT_S, RESTART_S, TICKS_S, World, until
 
 LAB = "e2e-leases"
@@ -26,7 +27,7 @@ PAUSED_S = 60.0
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """Three sites of one node each, every two of them joined by a line, with NovaCron running."""
-    with built(three_sites(LAB)) as lab:
+    with built(sites_apart(LAB, 3)) as lab:
         yield World(lab)
 
 

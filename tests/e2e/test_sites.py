@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from actors.lab.topology import sites_apart
 from benchmarks.surviving.observer import Observer
 from benchmarks.surviving.plan import Cell, short
 from benchmarks.surviving.run import Sites
-from tests.e2e.conftest import built, three_sites
+from tests.e2e.conftest import built
 
 LAB = "e2e-sites"
 
@@ -19,8 +20,11 @@ LAB = "e2e-sites"
 @pytest.fixture(scope="module")
 def sites() -> Iterator[Sites]:
     """Three sites of one node each, every two of them joined by a line, with a guest, seen from outside."""
-    with built(three_sites(LAB)) as lab, Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer:
-        made = Sites(lab, observer)
+    with (
+        built(sites_apart(LAB, 3)) as lab,
+        Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer,
+    ):
+        made = Sites(lab, observer, "raft")
         made.begin()
         yield made
 

@@ -8,7 +8,8 @@ import pytest
 
 from actors.control.messages import ClusterView
 from actors.lab.line import Change
-from tests.e2e.conftest import built, three_sites
+from actors.lab.topology import sites_apart
+from tests.e2e.conftest import built
 from tests.e2e.world import RESTART_S, World, until
 
 LAB = "e2e-state"
@@ -40,7 +41,7 @@ asyncio.run(main())
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     """Three sites of one node each, every two of them joined by a line, with NovaCron running."""
-    with built(three_sites(LAB)) as lab:
+    with built(sites_apart(LAB, 3)) as lab:
         yield World(lab)
 
 
