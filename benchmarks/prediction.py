@@ -16,7 +16,7 @@ def prediction(
     rounds: Annotated[int, typer.Option(min=10, max=100_000, help="How often each forecaster answers.")] = 300,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
 ) -> None:
-    """The simple methods, and a net of the trained sizes; one thread, links of 70 seconds with all covariates."""
+    """The simple methods, one net, and as many as a training makes; links of 70 seconds with all covariates."""
     import numpy as np
     import torch
 
@@ -25,9 +25,8 @@ def prediction(
     from models.bandwidth.module import Net, Shape
     from models.bandwidth.predict import Forecaster, Series
     from models.bandwidth.seeing import COLUMNS, FEATURES
-    from models.bandwidth.train import Args
+    from models.bandwidth.train import MEMBERS, Args
 
-    torch.set_num_threads(1)
     torch.manual_seed(_SEED)
     rng, t_s = np.random.default_rng(_SEED), np.arange(float(_SAMPLES))
     asked: list[Series] = []
@@ -36,10 +35,11 @@ def prediction(
         rtt_ms = rng.uniform(20, 60, _SAMPLES)
         asked.append((rates, t_s, {"rtt_ms": rtt_ms, "jitter_ms": rtt_ms / 9, "retrans": rtt_ms // 9, "tod_s": t_s}))
     sizes = Args()
-    net = Net(Shape(COLUMNS, FEATURES, sizes.hidden, sizes.width, sizes.recurrent))
-    systems = {"simple": Forecaster([], Levels.plain()), "net": Forecaster([net], Levels.plain())}
+    nets = [Net(Shape(COLUMNS, FEATURES, sizes.hidden, sizes.width)).served() for _ in range(MEMBERS)]
+    systems = {"simple": nets[:0], "net": nets[:1], f"{MEMBERS} nets": nets}
     rows: list[Row] = []
-    for name, forecaster in systems.items():
+    for name, asked_nets in systems.items():
+        forecaster = Forecaster(asked_nets, Levels.plain())
         forecaster.predict_batch(asked)  # the first call compiles
         taken_s = np.empty((rounds, 2))
         for each in taken_s:

@@ -26,8 +26,6 @@ def replay(
     ] = None,
 ) -> None:
     """Play each recording with each kind of guest and each forecaster; the same decisions, the same moves."""
-    import torch
-
     from benchmarks.replaying.rows import ALL, COLUMNS, rows
     from benchmarks.replaying.run import Pair, pairs
     from benchmarks.replaying.systems import systems
@@ -35,7 +33,6 @@ def replay(
     from benchmarks.report import show, write
     from models.bandwidth import load_forecaster
 
-    torch.set_num_threads(1)
     with opened(registry, "bandwidth"):
         forecaster = load_forecaster(None, registry)
     note(f"pba asks the forecaster {forecaster.version}")

@@ -1,6 +1,6 @@
 """The learned models in the predictor's process: what the registry says is in use or in the shadow, asked every second.
 
-One thread does all of it. Without a version in use or in the shadow torch is never imported.
+One thread does all of it. Without a version in use or in the shadow neither numba nor any weights are loaded.
 """
 
 import asyncio

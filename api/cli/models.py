@@ -11,7 +11,7 @@ from api.cli.model_registry import Kind, Root, opened, registry_root
 from api.cli.output import as_json, fields, note, say, table
 
 if TYPE_CHECKING:
-    from models.registry import Card, Listed
+    from models.registry import Calibration, Card, Listed
 
 app = typer.Typer(no_args_is_help=True, help="Versions of the learned models: train, compare, promote, roll back.")
 app.add_typer(model_evaluation.app, name="evaluate")
@@ -98,12 +98,21 @@ def show(
             for m in one.metrics
         ]
         table(["figure", "value", "better", "baselines"], rows, "no figures")
-        rows = [[c.name, f"{c.promised:.0%}", f"{c.covered:.1%}", f"{c.width:.2f}"] for c in one.calibration]
-        table(["band", "promises", "holds", "width"], rows, "no bands")
+        rows = [
+            [c.name, f"{c.promised:.0%}", f"{c.covered:.1%}", _interval(c), f"{c.width:.2f}"] for c in one.calibration
+        ]
+        table(["band", "promises", "holds", "by chance", "width"], rows, "no bands")
     say("")
     say("Nothing speaks against promoting it." if not against else "Against promoting it:")
     for reason in against:
         say(f"  {reason}")
+
+
+def _interval(band: "Calibration") -> str:
+    """What the coverage might be on other groups of the same kind."""
+    if band.low is None or band.high is None:
+        return "–"
+    return f"{band.low:.1%} to {band.high:.1%} ({band.groups} groups)"
 
 
 @app.command()

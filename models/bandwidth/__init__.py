@@ -1,4 +1,4 @@
-"""Forecasts of what a link will carry: pure numpy and torch, times passed in."""
+"""Forecasts of what a link will carry: pure numpy, times passed in; torch trains."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from models.bandwidth.predict import Forecaster
 
-WEIGHTS = "weights.pt"
+WEIGHTS = "weights.npz"
 
 __all__ = ["WEIGHTS", "load_forecaster"]
 
@@ -29,5 +29,5 @@ def load_forecaster(version: str | None = None, registry: Path | None = None) ->
     if version is None and known.state().in_use is None:
         return Forecaster([], Levels.plain(), "simple")
     loaded = known.load(version)
-    nets, levels = load_nets(loaded.tensors(WEIGHTS))
+    nets, levels = load_nets(loaded.arrays(WEIGHTS))
     return Forecaster(nets, levels, loaded.version)

@@ -68,7 +68,7 @@ _ENOUGH = 200.0
 
 @dataclass(frozen=True)
 class Levels:
-    """Which order of the net's own distribution has to be taken for a quantile to hold: split-conformal, per kind.
+    """Which order of what is told before calibration has to be taken for a quantile to hold: conformal, per kind.
 
     ``table [KINDS, levels]`` is at `CALIBRATED`. A kind is how wide the net's band is by how far it looks ahead; a
     running link is told apart by that without a label. (Group-conditional conformal prediction, Vovk and others.)
@@ -82,12 +82,11 @@ class Levels:
         return Levels(np.tile(CALIBRATED, (KINDS, 1)))
 
     @staticmethod
-    def learn(cdf: Array, truth: Array, horizons_s: Array, weight: Array) -> "Levels":
-        """From distributions ``[N, G]`` of links the nets never saw and logarithms of truths ``[N]``.
+    def learn(order: Array, kind: np.ndarray, weight: Array) -> "Levels":
+        """From the orders ``[N]`` that truths turned out to be on links that the nets never saw, and their kinds.
 
-        `weight` lets each data set count alike. A kind with few truths leans on all others.
+        `weight` lets each group of links count alike. A kind with few truths leans on all others.
         """
-        order, kind = order_of(cdf, truth), kinds(cdf, horizons_s)
         whole = _weighted_quantiles(order, weight, CALIBRATED)
         table = np.tile(whole, (KINDS, 1))
         for k in range(KINDS):

@@ -1,4 +1,4 @@
-"""Makes the forecaster of a set of traces: members trained on most groups, calibration learned on the others."""
+"""Makes the forecaster of a set of traces: members that each leave out other groups, and are judged on these."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,24 +7,56 @@ import numpy as np
 
 from models.bandwidth.calibration import Levels
 from models.bandwidth.data import Trace
-from models.bandwidth.evaluate import balance, distributions, folds_of, of
+from models.bandwidth.folds import balance, folds_of, of
+from models.bandwidth.inference import Lstm
+from models.bandwidth.moments import draw
 from models.bandwidth.predict import Forecaster
 from models.bandwidth.train import Args, examples, train
+
+_FOLDS_OF_ONE = 5
+_JUDGED = 300  # moments of each data set and fold
 
 
 def fit(
     traces: Sequence[Trace], args: Args, members: int = 3, progress: Callable[[int, float], None] | None = None
 ) -> Forecaster:
-    """A forecaster of `members` nets; one group in five is kept from all of them and calibrates their mean.
+    """A forecaster of `members` nets, calibrated on groups that the net asked about them never saw.
+
+    Each of the nets leaves out another part of the groups, so that together they have seen all groups and have been
+    judged on all of them (cross-conformal prediction: Vovk, 2015; CV+: Barber and others, 2021; orders of truths as
+    scores: Chernozhukov and others, 2021; groups that count alike: Dunn and others, 2023). One net alone leaves out a
+    fifth, and is judged on that.
 
     Raises:
         ValueError: no trace goes on long enough for any horizon.
     """
     asked = examples(traces, args)
-    held = folds_of(asked, 5, args.seed) == 0
-    if held.all() or not held.any():  # one group alone: its bands will be too sure of themselves
-        held = np.zeros(len(held), bool)
-    learn = of(asked, ~held)
-    nets = [train(learn, replace(args, seed=args.seed + i), progress) for i in range(members)]
-    rest = of(asked, held) if held.any() else learn
-    return Forecaster(nets, Levels.learn(distributions(nets, rest), rest.truth, rest.horizon, balance(rest)))
+    fold = folds_of(asked.dataset, asked.group, members if members > 1 else _FOLDS_OF_ONE, args.seed)
+    nets: list[Lstm] = []
+    judged = []
+    for i in range(members):
+        out = fold == i
+        whole = out.all() or not out.any()  # one group alone: its bands will be too sure of themselves
+        learn = asked if whole else of(asked, ~out)
+        nets.append(train(learn, replace(args, seed=args.seed + i), progress).served())
+        groups = set(asked.group if whole else asked.group[out])
+        judged.append([trace for trace in traces if f"{trace.dataset}/{trace.group}" in groups])
+    return Forecaster(nets, _levels(nets, judged, args.seed))
+
+
+def _levels(nets: Sequence[Lstm], judged: Sequence[Sequence[Trace]], seed: int) -> Levels:
+    """From what each net, guarded as it is served, says of the traces beside it."""
+    orders, kinds, tasks, groups = [], [], [], []
+    rng = np.random.default_rng(seed)
+    for net, traces in zip(nets, judged, strict=True):
+        alone = Forecaster([net], Levels.plain())
+        for each in draw(traces, _JUDGED, rng):
+            order, kind = alone.orders(each.links, each.horizons_s, each.truth)
+            known = np.isfinite(order)
+            orders.append(order[known])
+            kinds.append(kind[known])
+            names = [f"{each.trace.dataset}/{horizon:g}" for horizon in each.horizons_s]
+            tasks.append(np.broadcast_to(names, order.shape)[known])
+            groups.append(np.full(known.sum(), f"{each.trace.dataset}/{each.trace.group}"))
+    task, group = np.concatenate(tasks), np.concatenate(groups)
+    return Levels.learn(np.concatenate(orders), np.concatenate(kinds), balance(task, group))

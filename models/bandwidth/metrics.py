@@ -1,12 +1,14 @@
 """How good forecasts were: errors of the point, calibration and width of the bands, with intervals over groups."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from models.bandwidth.data import Array
 from models.bandwidth.forecast import QUANTILES
 
 LEVELS: Array = np.array(QUANTILES)
-RESAMPLES = 200
+RESAMPLES = 1000
 
 
 def point_scores(point: Array, truth: Array) -> dict[str, float]:
@@ -33,15 +35,26 @@ def band_scores(bands: Array, truth: Array) -> dict[str, float]:
     }
 
 
-def interval(point: Array, truth: Array, group: np.ndarray, seed: int = 0) -> dict[str, float]:
+def interval(point: Array, truth: Array, group: np.ndarray) -> dict[str, float]:
     """95 % bootstrap intervals of acc15 and WAPE, drawn over whole groups."""
-    names, of = np.unique(group, return_inverse=True)
     off = np.abs(point - truth)
-    columns = [np.bincount(of, v) for v in (off <= 0.15 * truth, np.ones(len(truth)), off, truth)]
-    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
-    hits, count, error, total = (column[drawn].sum(1) for column in columns)
-    out: dict[str, float] = {}
-    for name, values in (("acc15", hits / count), ("wape", error / np.maximum(total, 1e-9))):
-        low, high = np.quantile(values, [0.025, 0.975])
-        out |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return out
+    hits, count, error, total = _resampled(group, (off <= 0.15 * truth, np.ones(len(truth)), off, truth))
+    return {**_ends("acc15", hits / count), **_ends("wape", error / np.maximum(total, 1e-9))}
+
+
+def coverage_interval(bands: Array, truth: Array, group: np.ndarray) -> dict[str, float]:
+    """95 % bootstrap interval of the 90 % band's coverage, drawn over whole groups."""
+    held, count = _resampled(group, ((bands[:, 0] <= truth) & (truth <= bands[:, -1]), np.ones(len(truth))))
+    return _ends("coverage90", held / count)
+
+
+def _resampled(group: np.ndarray, columns: Sequence[np.ndarray]) -> list[Array]:
+    """Sums ``[RESAMPLES]`` of each column over groups drawn with replacement."""
+    names, of = np.unique(group, return_inverse=True)
+    drawn = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
+    return [np.bincount(of, column)[drawn].sum(1) for column in columns]
+
+
+def _ends(name: str, values: Array) -> dict[str, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return {f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.bandwidth.features import CLIP, LEVEL, SIMPLE
+from models.bandwidth.features import LEVEL, SIMPLE
+from models.bandwidth.inference import BINS, CLIPPED, LEVEL_FAR, NEAR, REACH, Lstm
 
-BINS = 48
-_NEAR = 0.05
-_REACH = float(torch.asinh(torch.tensor(CLIP / _NEAR)))
 _SMOOTH_BINS = 0.6
-_LEVEL_FAR = 2.0
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,6 @@ class Shape:
     hidden: int = 48
     width: int = 96
     recurrent: str = "lstm"
-
-
-def edges() -> Tensor:
-    """Edges of the bins around the centre, ``[BINS + 1]``."""
-    return _NEAR * torch.sinh(torch.linspace(-_REACH, _REACH, BINS + 1))
 
 
 class Causal(nn.Module):
@@ -101,8 +93,8 @@ class Net(nn.Module):
         # What was never met in training is unknown: its mean is NaN. So is a level far from all that were.
         scaled = (features - self.mean) / self.scale
         known = torch.isfinite(scaled)
-        known[:, LEVEL] &= scaled[:, LEVEL].abs() < _LEVEL_FAR
-        scaled = torch.where(known, scaled.clamp(-4, 4), 0.0)
+        known[:, LEVEL] &= scaled[:, LEVEL].abs() < LEVEL_FAR
+        scaled = torch.where(known, scaled.clamp(-CLIPPED, CLIPPED), 0.0)
         parts = [scaled, known.to(scaled.dtype) - 1.0]
         if self.shape.recurrent != "none":
             parts.append(self.memory(steps * self.used)[0][link, at])
@@ -111,16 +103,19 @@ class Net(nn.Module):
         centre = (torch.softmax(gate, 1) * simple).sum(1) + shift[:, 0]
         return centre, torch.log_softmax(bins, 1)
 
+    def served(self) -> Lstm:
+        """The net as it is served and stored.
+
+        Raises:
+            ValueError: it is no LSTM; others are for comparing only.
+        """
+        return Lstm({name: one.numpy() for name, one in self.state_dict().items()})
+
 
 def loss(centre: Tensor, shares: Tensor, truth: Tensor) -> Tensor:
     """Cross entropy with the truth spread over neighbouring bins, and a pull of the centre towards it, ``[N]``."""
     off = truth - centre
-    place = (torch.asinh(off / _NEAR) / _REACH).clamp(-1, 1) * (BINS / 2) + (BINS - 1) / 2
+    place = (torch.asinh(off / NEAR) / REACH).clamp(-1, 1) * (BINS / 2) + (BINS - 1) / 2
     away = torch.arange(BINS) - place[:, None]
     target = torch.softmax(-0.5 * (away / _SMOOTH_BINS) ** 2, 1)
     return -(target * shares).sum(1) + 0.5 * off.abs()
-
-
-def cdf(shares: Tensor) -> Tensor:
-    """Shares of the bins ``[N, BINS]`` (their logarithms) as the distribution at the edges ``[N, BINS + 1]``."""
-    return nn.functional.pad(torch.cumsum(torch.exp(shares), 1), (1, 0)).clamp(0, 1)

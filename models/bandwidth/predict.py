@@ -6,21 +6,21 @@ horizon with a point and seven quantiles, and with the method that spoke.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from models.bandwidth.calibration import Levels
+from models.bandwidth.calibration import CALIBRATED, KINDS, Levels, kinds, order_of
 from models.bandwidth.data import Array, cells
 from models.bandwidth.distribution import GRID, decide, on_grid, quantiles
 from models.bandwidth.features import LEVEL, SIMPLE, Batch, View, batch, horizon_cells, view
 from models.bandwidth.forecast import QUANTILES
 from models.bandwidth.guard import HEARD, loudest, stretch, weights
-from models.bandwidth.module import Net, Shape, cdf, edges
+from models.bandwidth.inference import EDGES, Lstm
 from models.bandwidth.reckoning import past_answers
 
 HORIZONS_S = (1.0, 5.0, 15.0, 30.0, 60.0)
-_EDGES: Array = edges().numpy().astype(np.float64)
 # The record on a link: how long ago the net and the simple methods are asked again, in cells.
 _AGO = np.array([1, 2, 3, 5, 8, 13, 21, 34])
 _CHECKED = 64  # moments asked again in one call, over all its links
@@ -48,6 +48,21 @@ class Prediction:
     levels: tuple[float, ...] = QUANTILES
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Of links and horizons ``[B, H]``, in logarithms: who is heard, and what is told before calibration.
+
+    The band is the distribution ``cdf [B, H, G]``, moved from the net's point `centre` to `point` and stretched.
+    """
+
+    newest: View
+    heard: Array
+    cdf: Array
+    centre: Array
+    point: Array
+    stretch: Array
+
+
 class Forecaster:
     """Nets with their calibration; holds no state of any link.
 
@@ -58,8 +73,8 @@ class Forecaster:
         version: its name in the registry.
     """
 
-    def __init__(self, nets: Sequence[Net], levels: Levels, version: str = "unpublished") -> None:
-        self.nets = [net.eval() for net in nets]
+    def __init__(self, nets: Sequence[Lstm], levels: Levels, version: str = "unpublished") -> None:
+        self.nets = list(nets)
         self.levels = levels
         self.version = version
 
@@ -95,52 +110,66 @@ class Forecaster:
         out = [Prediction(tuple(map(float, horizons)), nothing, wide, "none") for _ in links]
         if not known:
             return out
-        points, bands, spoke = self._answer(batch([read[i] for i in known]), horizons)
-        for row, i in enumerate(known):
-            out[i] = Prediction(tuple(map(float, horizons)), points[row], bands[row], spoke[row])
+        told = self._tell(batch([read[i] for i in known]), horizons)
+        here = told.cdf.reshape(-1, told.cdf.shape[2])
+        wanted = self.levels.at(np.array(QUANTILES), here, np.tile(horizons, len(known)))
+        off = quantiles(here, wanted).reshape(*told.point.shape, -1) - told.centre[..., None]
+        bands = told.point[..., None] + told.stretch[..., None] * off
+        names = ["lstm" if self.nets else "blend", *(SIMPLE[place] for place in HEARD)]
+        points, bands = (told.newest.to_mbps(each[:, None])[:, 0] for each in (told.point, bands))
+        for row, (i, who) in enumerate(zip(known, loudest(told.heard), strict=True)):
+            out[i] = Prediction(tuple(map(float, horizons)), points[row], bands[row], names[who])
         return out
 
-    def _answer(self, b: Batch, horizons: Array) -> tuple[Array, Array, list[str]]:
+    def orders(self, links: Sequence[Series], horizons: Array, truth_mbps: Array) -> tuple[Array, np.ndarray]:
+        """Which order of what is told of it each truth ``[B, H]`` turned out to be, before calibration, and its kind.
+
+        Every link must have a sample. What is told is the served band: around the point of all that are heard, and
+        stretched by the record on the link. An unknown truth (NaN) has no order (NaN).
+        """
+        told = self._tell(batch([cells(t_s, mbps, extras) for mbps, t_s, extras in links]), horizons)
+        truth = told.newest.to_log(truth_mbps[:, None])[:, 0]
+        here = told.cdf.reshape(-1, told.cdf.shape[2])
+        order = order_of(here, (told.centre + (truth - told.point) / told.stretch).ravel())
+        kind = kinds(here, np.tile(horizons, len(links)))
+        return np.where(np.isfinite(truth), order.reshape(truth.shape), np.nan), kind.reshape(truth.shape)
+
+    def _tell(self, b: Batch, horizons: Array) -> "_Told":
         ago = _AGO[: _CHECKED // len(b.mbps)]
         at = np.maximum(b.last - np.concatenate(([0], ago))[None, :], 0) if len(ago) else b.last
         v = view(b, horizons, at)
         distributions, far = self.distributions(b, v, at)
         shape = v.simple.shape[:3]
         points = decide(distributions).reshape(shape)
-        now = points[:, 0]
         expects = np.ones(shape)  # without earlier moments no record is to be compared with it
         if at.shape[1] > 1:
-            levels = self.levels.at(_WIDE, distributions, np.tile(horizons, at.size))
-            expects = (np.diff(quantiles(distributions, levels))[:, 0] / _WIDE_IN_ERRORS).reshape(shape)
+            expects = (np.diff(quantiles(distributions, _WIDE))[:, 0] / _WIDE_IN_ERRORS).reshape(shape)
         count, errors, expected = self._record(b, v, at, points, expects, horizons)
         heard = weights(count, errors, far.reshape(shape)[:, 0].mean(1), horizons)
-        said = np.concatenate([now[..., None], v.simple[:, 0][..., list(HEARD)]], axis=2)
-        point = (heard * said).sum(2)
-        here = distributions.reshape(*shape, -1)[:, 0].reshape(-1, distributions.shape[1])
-        wanted = self.levels.at(np.array(QUANTILES), here, np.tile(horizons, len(now)))
-        off = quantiles(here, wanted).reshape(*now.shape, -1) - now[..., None]
-        bands = point[..., None] + stretch(heard, errors, expected, expects[:, 0])[..., None] * off
-        newest = View(v.steps, v.features, v.simple, v.level[:, :1], v.floor[:, :1], v.error[:, :1])
-        mbps = newest.to_mbps(point[:, None])[:, 0], newest.to_mbps(bands[:, None])[:, 0]
-        names = ["lstm" if self.nets else "blend", *(SIMPLE[place] for place in HEARD)]
-        return mbps[0], mbps[1], [names[who] for who in loudest(heard)]
+        said = np.concatenate([points[:, 0, :, None], v.simple[:, 0][..., list(HEARD)]], axis=2)
+        return _Told(
+            newest=View(v.steps, v.features, v.simple, v.level[:, :1], v.floor[:, :1], v.error[:, :1]),
+            heard=heard,
+            cdf=distributions.reshape(*shape, -1)[:, 0],
+            centre=points[:, 0],
+            point=(heard * said).sum(2),
+            stretch=stretch(heard, errors, expected, expects[:, 0]),
+        )
 
     def distributions(self, b: Batch, v: View, at: np.ndarray) -> tuple[Array, Array]:
         """The nets' mean distribution of every moment and horizon ``[B·P·H, G]``, and the share of features far off."""
         if not self.nets:
             return _blend(v), np.zeros(v.error.size)
         count = v.simple.shape[2]
-        link = torch.arange(len(b.mbps)).repeat_interleave(at.shape[1] * count)
-        cell = torch.from_numpy(np.repeat(at.ravel(), count))
-        features = torch.from_numpy(v.features.reshape(-1, v.features.shape[3]).astype(np.float32))
-        simple = torch.from_numpy(v.simple.reshape(-1, v.simple.shape[3]).astype(np.float32))
-        steps = torch.from_numpy(v.steps.astype(np.float32))
-        with torch.inference_mode():
-            told = [net(steps, link, cell, features, simple) for net in self.nets]
-            out = on_grid([(c.double().numpy(), cdf(s).double().numpy()) for c, s in told], _EDGES)
-            off = (features - self.nets[0].mean).abs() > _FAR * self.nets[0].scale
-            off[:, LEVEL] = False
-        return out, off.to(torch.float64).mean(1).numpy()
+        link = np.repeat(np.arange(len(b.mbps)), at.shape[1] * count)
+        cell = np.repeat(at.ravel(), count)
+        features = v.features.reshape(-1, v.features.shape[3]).astype(np.float32)
+        simple = v.simple.reshape(-1, v.simple.shape[3]).astype(np.float32)
+        steps = v.steps.astype(np.float32)
+        out = on_grid([net(steps, link, cell, features, simple) for net in self.nets], EDGES)
+        off = np.abs(features - self.nets[0].mean) > _FAR * self.nets[0].scale
+        off[:, LEVEL] = False
+        return out, off.mean(1)
 
     @staticmethod
     def _record(
@@ -165,21 +194,25 @@ def _blend(v: View) -> Array:
     return out
 
 
-def load_nets(tensors: Mapping[str, torch.Tensor]) -> tuple[list[Net], Levels]:
-    """Nets and calibration of a version's tensors, as `as_tensors` wrote them."""
-    steps, features, hidden, width, members = (int(n) for n in tensors["shape"])
-    nets = []
-    for i in range(members):
-        net = Net(Shape(steps, features, hidden, width))
-        net.load_state_dict({k.partition("/")[2]: v for k, v in tensors.items() if k.startswith(f"net{i}/")})
-        nets.append(net)
-    return nets, Levels(tensors["levels"].numpy().astype(np.float64))
+def load_nets(arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Lstm], Levels]:
+    """Nets and calibration of a version's arrays, as `as_arrays` wrote them.
+
+    Raises:
+        ValueError: they are not of a forecaster.
+    """
+    if "levels" not in arrays or arrays["levels"].shape != (KINDS, len(CALIBRATED)):
+        raise ValueError("there is no calibration of a forecaster in it")
+    members = len({name.partition("/")[0] for name in arrays if "/" in name})
+    nets = [
+        Lstm({name.partition("/")[2]: one for name, one in arrays.items() if name.startswith(f"net{i}/")})
+        for i in range(members)
+    ]
+    return nets, Levels(np.asarray(arrays["levels"], np.float64))
 
 
-def as_tensors(forecaster: Forecaster) -> dict[str, torch.Tensor]:
+def as_arrays(forecaster: Forecaster) -> dict[str, NDArray[Any]]:
     """Everything of a forecaster that is stored: nets and calibration."""
-    shape = forecaster.nets[0].shape
-    out = {f"net{i}/{k}": v for i, net in enumerate(forecaster.nets) for k, v in net.state_dict().items()}
-    out["shape"] = torch.tensor([shape.steps, shape.features, shape.hidden, shape.width, len(forecaster.nets)])
-    out["levels"] = torch.from_numpy(forecaster.levels.table)
-    return out
+    out: dict[str, NDArray[Any]] = {
+        f"net{i}/{name}": one for i, net in enumerate(forecaster.nets) for name, one in net.arrays.items()
+    }
+    return {**out, "levels": forecaster.levels.table}

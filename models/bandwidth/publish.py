@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from models.bandwidth import WEIGHTS, data
 from models.bandwidth.data import Trace
 from models.bandwidth.evaluate import Plan, Row, served
 from models.bandwidth.fit import fit
 from models.bandwidth.opponents import OPPONENTS
-from models.bandwidth.predict import as_tensors
+from models.bandwidth.predict import as_arrays
 from models.bandwidth.train import Args
 from models.registry import Calibration, Card, Evaluation, Metric, Registry
 
@@ -53,7 +53,8 @@ def publish(
     hashed = _hash([*files, *([index] if index.exists() else [])])
     rows = list(served(forecaster, apart, {trace.dataset: trace.link for trace in apart}, Plan()))
     content = io.BytesIO()
-    torch.save(as_tensors(forecaster), content)
+    stored: dict[str, Any] = dict(as_arrays(forecaster))
+    np.savez(content, allow_pickle=False, **stored)
     card = Card(
         kind="bandwidth",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -105,8 +106,20 @@ def _evaluation(rows: Sequence[Row], directory: Path, hashed: str) -> Evaluation
                     gate=figure == "wape",
                 )
             )
-        covered, width = float(row["coverage90"] or 0), float(row["width90"] or 0)
-        bands.append(Calibration(name=f"{dataset}/{horizon:g}s", promised=0.9, covered=covered, width=width))
+        covered, low, high, width = (
+            float(row[name] or 0) for name in ("coverage90", "coverage90_low", "coverage90_high", "width90")
+        )
+        bands.append(
+            Calibration(
+                name=f"{dataset}/{horizon:g}s",
+                promised=0.9,
+                covered=covered,
+                low=low,
+                high=high,
+                groups=int(row["groups"] or 0),
+                width=width,
+            )
+        )
     what = f"{directory.resolve().name}, groups kept apart"
     return Evaluation(
         data=what, data_hash=sha256(f"{hashed} apart".encode()).hexdigest(), metrics=metrics, calibration=bands

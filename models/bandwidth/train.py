@@ -14,6 +14,9 @@ from models.bandwidth.module import Net, Shape, loss
 
 HORIZONS_S: Array = np.array([1.0, 5.0, 15.0, 20.0, 30.0, 60.0])
 
+MEMBERS = 3
+"""Nets of a forecaster, if nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Args:

@@ -19,6 +19,7 @@ from models.registry.store import Store
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 PACKAGE = Path(models.__file__).parent
 Role = Literal["in use", "shadow", ""]
@@ -41,6 +42,22 @@ class Loaded:
         self.card = card
         self.version = card.version
         self.files = files
+
+    def arrays(self, name: str) -> "dict[str, NDArray[Any]]":
+        """The arrays that `numpy.savez` put into file `name`; nothing is unpickled.
+
+        Raises:
+            VersionInvalid: it holds something else, or there is no such file.
+        """
+        import numpy as np
+
+        if name not in self.files:
+            raise VersionInvalid(f"{self.card.kind} {self.version} has no file {name}")
+        try:
+            with np.load(io.BytesIO(self.files[name]), allow_pickle=False) as found:
+                return {each: found[each] for each in found.files}
+        except Exception as error:  # what zip, numpy's reader and their headers raise
+            raise VersionInvalid(f"{self.card.kind} {self.version}: {name} holds no arrays: {error}") from error
 
     def tensors(self, name: str) -> "dict[str, torch.Tensor]":
         """The tensors that `torch.save` put into file `name`; nothing else is unpickled.

@@ -17,7 +17,7 @@ def test_about_so_many_moments_of_each_set_are_asked_whatever_their_traces() -> 
     one = [still("a", "g", "one long trace", 400)]
     many = [still(f"b{i}", f"g{i}", "many traces") for i in range(100)]
     simple = Forecaster([], Levels.plain())
-    rows = list(served(simple, one + many, {"one long trace": "x", "many traces": "x"}, Plan(shipped_moments=60)))
+    rows = list(served(simple, one + many, {"one long trace": "x", "many traces": "x"}, Plan(moments=60)))
     asked = {(row["dataset"], row["method"]): row["questions"] for row in rows if row["horizon_s"] == 1.0}
     assert set(asked) == {(name, method) for name in ("one long trace", "many traces")
                           for method in ("served", "last", "ewma", "harmonic", "ols")}  # fmt: skip
@@ -27,7 +27,7 @@ def test_about_so_many_moments_of_each_set_are_asked_whatever_their_traces() -> 
 
 
 def test_on_a_link_that_holds_nobody_is_wrong() -> None:
-    rows = list(served(Forecaster([], Levels.plain()), [still("a", "g")], {"made": "x"}, Plan(shipped_moments=30)))
+    rows = list(served(Forecaster([], Levels.plain()), [still("a", "g")], {"made": "x"}, Plan(moments=30)))
     for row in rows:
         assert row["wape"] == pytest.approx(0, abs=0.02)  # the grid of a distribution is so coarse
         assert row["acc15"] == 1

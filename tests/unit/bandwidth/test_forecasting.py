@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bandwidth import load_forecaster
-from models.bandwidth.calibration import Levels
+from models.bandwidth.calibration import Levels, kinds, order_of
 from models.bandwidth.data import Trace, cells
 from models.bandwidth.distribution import GRID, decide, quantiles
-from models.bandwidth.evaluate import folds_of, of
 from models.bandwidth.features import SIMPLE, batch, simple_forecasts, truths, view
 from models.bandwidth.fit import fit
+from models.bandwidth.folds import folds_of, of
 from models.bandwidth.module import Net
-from models.bandwidth.predict import Forecaster, as_tensors, load_nets
+from models.bandwidth.predict import Forecaster, as_arrays, load_nets
 from models.bandwidth.train import Args, Examples, examples, train
 
 torch.set_num_threads(1)
@@ -108,14 +108,14 @@ def test_simple_methods_by_hand() -> None:
 
 
 def test_a_split_keeps_groups_whole(asked: Examples) -> None:
-    fold = folds_of(asked, 3, seed=0)
+    fold = folds_of(asked.dataset, asked.group, 3, seed=0)
     assert set(fold) == {0, 1, 2}
     for group in np.unique(asked.group):
         assert len(set(fold[asked.group == group])) == 1
 
 
 def test_scalers_are_of_the_training_groups_alone(asked: Examples) -> None:
-    learn = folds_of(asked, 3, seed=0) != 0
+    learn = folds_of(asked.dataset, asked.group, 3, seed=0) != 0
     spoiled = replace(asked, features=np.where(learn[:, None], asked.features, 1e6).astype(np.float32))
     one, two = (train(of(each, learn), replace(SMALL, updates=2)) for each in (asked, spoiled))
     for (name, left), right in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
@@ -136,7 +136,7 @@ def _centres(net: Net, asked: Examples) -> np.ndarray:
 
 
 def test_permuted_truths_leave_nothing_to_learn(asked: Examples) -> None:
-    test = folds_of(asked, 3, seed=0) == 0
+    test = folds_of(asked.dataset, asked.group, 3, seed=0) == 0
     rng = np.random.default_rng(0)
     mixed = replace(of(asked, ~test), truth=rng.permutation(asked.truth[~test]))
     unseen = of(asked, test)
@@ -155,7 +155,7 @@ def test_a_training_of_seconds_is_already_as_good_as_the_last_value(forecaster: 
 
 
 def test_a_stored_forecaster_answers_the_same(forecaster: Forecaster) -> None:
-    again = Forecaster(*load_nets(as_tensors(forecaster)))
+    again = Forecaster(*load_nets(as_arrays(forecaster)))
     trace = traces(1)[0]
     one, two = (each.predict(trace.mbps, trace.t_s) for each in (forecaster, again))
     np.testing.assert_array_equal(one.quantiles, two.quantiles)
@@ -240,7 +240,7 @@ def test_calibration_makes_bands_hold_what_they_promise() -> None:
     truth = rng.normal(0, 0.2, 4000)
     sure = np.repeat(_normal(0.0, 0.07), 4000, axis=0)
     ahead = np.full(4000, 5.0)
-    levels = Levels.learn(sure[:2000], truth[:2000], ahead[:2000], np.ones(2000))
+    levels = Levels.learn(order_of(sure[:2000], truth[:2000]), kinds(sure[:2000], ahead[:2000]), np.ones(2000))
     for table, low, high in ((Levels.plain(), 0.0, 0.6), (levels, 0.85, 0.95)):
         band = quantiles(sure[2000:], table.at(np.array([0.05, 0.95]), sure[2000:], ahead[2000:]))
         assert low <= np.mean((band[:, 0] <= truth[2000:]) & (truth[2000:] <= band[:, 1])) <= high

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from models.bandwidth.data import Trace, cells
 from models.bandwidth.distribution import GRID, NEAR, decide, on_grid, quantiles
 from models.bandwidth.features import LEVEL, SIMPLE, batch, horizon_cells, truths, view
-from models.bandwidth.module import edges
+from models.bandwidth.inference import EDGES
 from models.bandwidth.reckoning import past_answers
 
 HORIZONS = np.array([1.0, 5.0, 15.0])
-EDGES = edges().double().numpy()
 FLOOR, FLOOR_MBPS = 0.02, 0.01
 
 

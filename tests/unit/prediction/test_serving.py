@@ -23,7 +23,7 @@ from models.bandwidth import WEIGHTS
 from models.bandwidth.calibration import Levels
 from models.bandwidth.features import batch, view
 from models.bandwidth.module import Net, Shape
-from models.bandwidth.predict import Forecaster, as_tensors
+from models.bandwidth.predict import Forecaster, as_arrays
 from models.registry import Registry
 from tests.unit.prediction.test_predictor import CONFIG, call, config, sample
 from tests.unit.registry.conftest import card
@@ -36,9 +36,9 @@ def publish(root, seed=0):
     """An untrained net, as a version; its forecasts are near the simple methods'."""
     torch.manual_seed(seed)
     v = view(batch([(1.0, np.arange(5.0), np.ones(5), {})]), np.array([1.0]))
-    net = Net(Shape(v.steps.shape[2], v.features.shape[3], 4, 8))
+    net = Net(Shape(v.steps.shape[2], v.features.shape[3], 4, 8)).served()
     content = io.BytesIO()
-    torch.save(as_tensors(Forecaster([net], Levels.plain())), content)
+    np.savez(content, **as_arrays(Forecaster([net], Levels.plain())))
     registry = Registry(root, "bandwidth", key=root.parent / "model.key")
     return registry, registry.publish({WEIGHTS: content.getvalue()}, card(seed=seed)).version
 
@@ -82,7 +82,7 @@ async def test_without_a_version_nothing_is_loaded(root):
     assert (site.told().method, site.told().reason) == ("ewma", NO_MODEL)
 
 
-def test_without_a_version_torch_is_never_imported(root):
+def test_without_a_version_neither_numba_nor_torch_is_imported(root):
     script = f"""
 import asyncio, pathlib, sys
 from actors.config.schema import Config
@@ -99,7 +99,7 @@ links.of("a1", "b1").observe(
 served = Serving(pathlib.Path({str(root)!r}), links, lambda key: True)
 asyncio.run(served.step(0.0))
 assert links.of("a1", "b1").series
-print(served.without(("a1", "b1")), "torch" in sys.modules)
+print(served.without(("a1", "b1")), "torch" in sys.modules or "numba" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == f"{NO_MODEL} False"
@@ -139,7 +139,7 @@ async def test_a_damaged_version_is_refused_and_the_next_one_answers(root):
 
 async def test_weights_that_are_no_forecaster_are_refused(root):
     content = io.BytesIO()
-    torch.save({"shape": torch.tensor([1])}, content)
+    np.savez(content, shape=np.ones(1))
     registry = Registry(root, "bandwidth", key=root.parent / "model.key")
     version = registry.publish({WEIGHTS: content.getvalue()}, card()).version
     registry.promote(version, force=True)

@@ -4,6 +4,7 @@ import io
 import multiprocessing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -171,3 +172,18 @@ def test_two_writers_lose_nothing(tmp_path: Path) -> None:
 def test_a_lock_that_is_never_freed_is_an_error(tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(RegistryBusy), locked(tmp_path, wait_s=0.1):
         pass
+
+
+def test_arrays_are_read_and_nothing_is_unpickled(registry: Registry) -> None:
+    good, bad, other = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.savez(good, w=np.arange(3))
+    np.savez(bad, allow_pickle=True, w=np.array([{}], dtype=object))
+    np.save(other, np.arange(3))
+    files = {"good.npz": good.getvalue(), "bad.npz": bad.getvalue(), "other.npz": other.getvalue(), "text.npz": b"no"}
+    loaded = registry.load(registry.publish(files, card()).version)
+    assert loaded.arrays("good.npz")["w"].tolist() == [0, 1, 2]
+    for name in ("bad.npz", "other.npz", "text.npz"):
+        with pytest.raises(VersionInvalid, match="holds no arrays"):
+            loaded.arrays(name)
+    with pytest.raises(VersionInvalid, match="has no file"):
+        loaded.arrays("none.npz")
