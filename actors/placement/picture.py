@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from actors.hypervisor.messages import GuestInfo, NodeFacts
 from actors.placement.messages import Neighbour
 from models.placement.cluster import Cluster, Guest, Node, Request
-from models.placement.hard_rules import HardRule, first_broken, reason, rule_of
+from models.placement.hard_rules import HardRule, first_broken, rule_of, wording
 
 WITH_MEMORY = frozenset({"running", "paused", "incoming"})
 DRAINING = "draining"
@@ -85,9 +85,9 @@ def objection(
     )
     cluster = Cluster(nodes)
     broken = first_broken(cluster, request)
-    row = next(index for index, node in enumerate(cluster.nodes) if node.name == to)
+    row = cluster.names.index(to)
     code = int(broken[row])
-    return None if code < 0 else (rule_of(code), reason(code, cluster, request, cluster.nodes[row]))
+    return None if code < 0 else (rule_of(code), wording(code, cluster, request)(cluster.nodes[row]))
 
 
 def _guests(here: Iterable[Neighbour]) -> tuple[Guest, ...]:

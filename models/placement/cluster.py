@@ -1,5 +1,6 @@
 """A cluster as a placement policy sees it, and what is asked of it."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,12 @@ class Cluster:
         self.nodes = tuple(sorted(nodes, key=attrgetter("name")))
         self.headroom_mib = headroom_mib
         self.max_vcpus_per_cpu = max_vcpus_per_cpu
+        self._found: tuple[tuple[str, str | None, frozenset[str]], list[tuple[int, Guest]]] | None = None
+
+    @cached_property
+    def names(self) -> list[str]:
+        """In their order."""
+        return [node.name for node in self.nodes]
 
     @cached_property
     def free_mib(self) -> Floats:
@@ -108,30 +115,40 @@ class Cluster:
     @cached_property
     def of_site(self) -> dict[str, Bools]:
         """The nodes of each site, (n,), by the sites' names in their order."""
-        sites = np.array([node.site for node in self.nodes], object)
-        return {site: np.asarray(sites == site, np.bool_) for site in sorted(set(sites))}
+        number = {site: index for index, site in enumerate(sorted({node.site for node in self.nodes}))}
+        rows = np.array([number[node.site] for node in self.nodes], np.int64)
+        return {site: np.asarray(rows == index, np.bool_) for site, index in number.items()}
 
-    # One pass over all guests for a question: an index over 100,000 of them costs more than many questions do.
+    def row_of(self, name: str) -> int:
+        """The row of the node of that name, -1 where there is none."""
+        row = bisect_left(self.names, name)
+        return row if row < len(self.names) and self.names[row] == name else -1
 
-    def of_group(self, group: str, but: str) -> Bools:
-        """(n,) the nodes that hold a guest of `group` other than `but`."""
+    def of_group(self, group: str, request: Request) -> Bools:
+        """(n,) the nodes that hold a guest of `group`, one of those of `request`, other than its own guest."""
         holders = np.zeros(len(self.nodes), np.bool_)
-        holders[
-            [
-                row
-                for row, node in enumerate(self.nodes)
-                for guest in node.guests
-                if group in guest.groups and guest.name != but
-            ]
-        ] = True
+        holders[[row for row, guest in self._around(request) if group in guest.groups]] = True
         return holders
 
-    def of_tenant(self, tenant: str, but: str) -> Floats:
-        """(n,) how many guests of `tenant` other than `but` each node holds."""
-        rows = [
-            row
-            for row, node in enumerate(self.nodes)
-            for guest in node.guests
-            if guest.tenant == tenant and guest.name != but
-        ]
+    def of_tenant(self, request: Request) -> Floats:
+        """(n,) how many guests of the request's tenant other than its own guest each node holds."""
+        rows = [row for row, guest in self._around(request) if guest.tenant == request.tenant]
         return np.bincount(np.array(rows, np.int64), minlength=len(self.nodes)).astype(np.float64)
+
+    def _around(self, request: Request) -> list[tuple[int, Guest]]:
+        """The guests of the request's tenant and groups, but for its own guest, with their nodes' rows.
+
+        One pass over all guests for all questions of a request: an index over 100,000 of them costs more than many
+        passes do.
+        """
+        sought = (request.guest, request.tenant or None, request.together | request.apart)
+        if self._found is None or self._found[0] != sought:
+            own, tenant, lone = sought[0], sought[1], sought[2].isdisjoint
+            found = [
+                (row, guest)
+                for row, node in enumerate(self.nodes)
+                for guest in node.guests
+                if (guest.tenant == tenant or not lone(guest.groups)) and guest.name != own
+            ]
+            self._found = (sought, found)
+        return self._found[1]

@@ -1,6 +1,6 @@
 """The hard rules: which nodes may not take a guest, and why. No score can overrule them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,13 +25,16 @@ class HardRule(StrEnum):
     VCPUS = "vcpus"
 
 
+Words = Callable[[Node], str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """`forbids` gives the nodes (n,) that a rule keeps a request from, `says` why it does so for one of them."""
+    """`forbids` gives the nodes (n,) that a rule keeps a request from, `says` the words for why it does so for one."""
 
     rule: HardRule
     forbids: Callable[[Cluster, Request], Bools]
-    says: Callable[[Cluster, Request, Node], str]
+    says: Callable[[Cluster, Request], Words]
 
 
 def first_broken(cluster: Cluster, request: Request) -> npt.NDArray[np.int64]:
@@ -47,88 +50,117 @@ def rule_of(index: int) -> HardRule:
     return _CHECKS[index].rule
 
 
-def reason(index: int, cluster: Cluster, request: Request, node: Node) -> str:
-    """Why the rule that `first_broken` means forbids `node`."""
-    return _CHECKS[index].says(cluster, request, node)
+def wording(index: int, cluster: Cluster, request: Request) -> Words:
+    """Why the rule that `first_broken` means forbids a node."""
+    return _CHECKS[index].says(cluster, request)
 
 
-def _per_node(cluster: Cluster, wanted: bool, forbids: Callable[[Node], bool]) -> Bools:
-    if not wanted:
-        return np.zeros(len(cluster.nodes), np.bool_)
-    return np.array([forbids(node) for node in cluster.nodes], np.bool_)
+def _none(cluster: Cluster) -> Bools:
+    return np.zeros(len(cluster.nodes), np.bool_)
+
+
+def _excluded(cluster: Cluster, request: Request) -> Bools:
+    forbidden = _none(cluster)
+    forbidden[[row for row in map(cluster.row_of, request.exclude) if row >= 0]] = True
+    return forbidden
+
+
+def _outside(cluster: Cluster, sites: Iterable[str]) -> Bools:
+    """The nodes in none of `sites`."""
+    forbidden = ~_none(cluster)
+    for site in sites:
+        if site in cluster.of_site:
+            forbidden &= ~cluster.of_site[site]
+    return forbidden
+
+
+def _without_machine(cluster: Cluster, request: Request) -> Bools:
+    if not request.machine:
+        return _none(cluster)
+    return np.array([request.machine not in node.machines for node in cluster.nodes], np.bool_)
+
+
+def _unlabelled(cluster: Cluster, request: Request) -> Bools:
+    if not request.labels:
+        return _none(cluster)
+    return np.array([not request.labels <= node.labels for node in cluster.nodes], np.bool_)
 
 
 def _not_with(cluster: Cluster, request: Request) -> Bools:
-    forbidden = np.zeros(len(cluster.nodes), np.bool_)
+    forbidden = _none(cluster)
     for group in request.together:
-        holders = cluster.of_group(group, request.guest)
+        holders = cluster.of_group(group, request)
         if holders.any():
             forbidden |= ~holders
     return forbidden
 
 
 def _too_near(cluster: Cluster, request: Request) -> Bools:
-    forbidden = np.zeros(len(cluster.nodes), np.bool_)
+    forbidden = _none(cluster)
     for group in request.apart:
-        forbidden |= cluster.of_group(group, request.guest)
+        forbidden |= cluster.of_group(group, request)
     return forbidden
 
 
-def _no_mate(_cluster: Cluster, request: Request, node: Node) -> str:
-    here = {group for guest in node.guests if guest.name != request.guest for group in guest.groups}
-    return f"lacks guests of {', '.join(sorted(request.together - here))}"
+def _same(words: str) -> Words:
+    return lambda _node: words
 
 
-def _rival(_cluster: Cluster, request: Request, node: Node) -> str:
-    guest = next(one for one in node.guests if one.name != request.guest and one.groups & request.apart)
-    return f"holds {guest.name} of {', '.join(sorted(guest.groups & request.apart))}"
+def _no_labels(_cluster: Cluster, request: Request) -> Words:
+    return lambda node: f"lacks the labels {', '.join(sorted(request.labels - node.labels))}"
 
 
-def _allowed(cluster: Cluster, node: Node) -> int:
-    return int(node.cpus * cluster.max_vcpus_per_cpu)
+def _elsewhere(words: str) -> Words:
+    return lambda node: f"in site {node.site}, {words}"
+
+
+def _no_mate(_cluster: Cluster, request: Request) -> Words:
+    def says(node: Node) -> str:
+        here = {group for guest in node.guests if guest.name != request.guest for group in guest.groups}
+        return f"lacks guests of {', '.join(sorted(request.together - here))}"
+
+    return says
+
+
+def _rival(_cluster: Cluster, request: Request) -> Words:
+    def says(node: Node) -> str:
+        guest = next(one for one in node.guests if one.name != request.guest and one.groups & request.apart)
+        return f"holds {guest.name} of {', '.join(sorted(guest.groups & request.apart))}"
+
+    return says
+
+
+def _no_memory(cluster: Cluster, request: Request) -> Words:
+    needs = f"needs {request.memory_mib} MiB and {cluster.headroom_mib} MiB of headroom"
+    return lambda node: f"{needs}, has {node.free_mib} MiB free"
+
+
+def _no_vcpus(cluster: Cluster, request: Request) -> Words:
+    per, needs = cluster.max_vcpus_per_cpu, f"virtual CPUs are in use, {request.vcpus} more are needed"
+    return lambda node: f"{node.vcpus_in_use} of at most {int(node.cpus * per)} {needs}"
 
 
 _CHECKS = (
     _Check(
         HardRule.EXCLUDED,
-        lambda c, r: _per_node(c, bool(r.exclude), lambda node: node.name in r.exclude),
-        lambda _c, _r, _node: "excluded (the guest's present node, or one that refused it)",
+        _excluded,
+        lambda _c, _r: _same("excluded (the guest's present node, or one that refused it)"),
     ),
     _Check(
         HardRule.SITE,
-        lambda c, r: _per_node(c, bool(r.site), lambda node: node.site != r.site),
-        lambda _c, r, node: f"in site {node.site}, not {r.site}",
+        lambda c, r: _outside(c, (r.site,)) if r.site else _none(c),
+        lambda _c, r: _elsewhere(f"not {r.site}"),
     ),
     _Check(
         HardRule.SOVEREIGNTY,
-        lambda c, r: _per_node(c, bool(r.sites), lambda node: node.site not in r.sites),
-        lambda _c, r, node: f"in site {node.site}, allowed are {', '.join(sorted(r.sites))}",
+        lambda c, r: _outside(c, r.sites) if r.sites else _none(c),
+        lambda _c, r: _elsewhere(f"allowed are {', '.join(sorted(r.sites))}"),
     ),
-    _Check(HardRule.STATE, lambda c, _r: ~c.up, lambda _c, _r, node: f"is {node.state}"),
-    _Check(
-        HardRule.MACHINE,
-        lambda c, r: _per_node(c, bool(r.machine), lambda node: r.machine not in node.machines),
-        lambda _c, r, _node: f"has no machine type {r.machine}",
-    ),
-    _Check(
-        HardRule.LABELS,
-        lambda c, r: _per_node(c, bool(r.labels), lambda node: not r.labels <= node.labels),
-        lambda _c, r, node: f"lacks the labels {', '.join(sorted(r.labels - node.labels))}",
-    ),
+    _Check(HardRule.STATE, lambda c, _r: ~c.up, lambda _c, _r: lambda node: f"is {node.state}"),
+    _Check(HardRule.MACHINE, _without_machine, lambda _c, r: _same(f"has no machine type {r.machine}")),
+    _Check(HardRule.LABELS, _unlabelled, _no_labels),
     _Check(HardRule.AFFINITY, _not_with, _no_mate),
     _Check(HardRule.ANTI_AFFINITY, _too_near, _rival),
-    _Check(
-        HardRule.MEMORY,
-        lambda c, r: c.free_mib - c.headroom_mib < r.memory_mib,
-        lambda c, r, node: (
-            f"needs {r.memory_mib} MiB and {c.headroom_mib} MiB of headroom, has {node.free_mib} MiB free"
-        ),
-    ),
-    _Check(
-        HardRule.VCPUS,
-        lambda c, r: c.vcpus_in_use + r.vcpus > c.allowed,
-        lambda c, r, node: (
-            f"{node.vcpus_in_use} of at most {_allowed(c, node)} virtual CPUs are in use, {r.vcpus} more are needed"
-        ),
-    ),
+    _Check(HardRule.MEMORY, lambda c, r: c.free_mib - c.headroom_mib < r.memory_mib, _no_memory),
+    _Check(HardRule.VCPUS, lambda c, r: c.vcpus_in_use + r.vcpus > c.allowed, _no_vcpus),
 )

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.placement.cluster import Cluster, Request
-from models.placement.hard_rules import HardRule, first_broken, reason, rule_of
+from models.placement.hard_rules import HardRule, first_broken, rule_of, wording
 from models.placement.learned import SCORER
 from models.placement.learned.scorer import SCORED, Scorer, scorer_of
 from models.placement.learned.view import features, outside
@@ -92,9 +92,9 @@ class LearnedPolicy(Policy):
         most = np.argmax(against, axis=1).tolist()
         chosen = f"{best.name} {scores[first]:.3f}; most by "
         told = [chosen + name for name in SCORED]
-        reasons = {**rejected}
+        reasons, names = {**rejected}, cluster.names
         for row, score, by in zip(fitting.tolist(), scores.tolist(), most, strict=True):
-            reasons[cluster.nodes[row].name] = f"scores {score:.3f}, {told[by]}"
+            reasons[names[row]] = f"scores {score:.3f}, {told[by]}"
         del reasons[best.name]
         share = ", ".join(f"{SCORED[i]} {parts[first, i]:+.3f}" for i in np.argsort(-np.abs(parts[first]))[:3])
         reason = f"best score of {fitting.size} by {self.version}: {scores[first]:.3f} ({share})"
@@ -126,8 +126,9 @@ def load_scorer(registry: Registry, version: str | None = None) -> Scorer | None
 
 def _forbidden(cluster: Cluster, request: Request, broken: npt.NDArray[np.int64]) -> dict[str, str]:
     """Why each forbidden node is."""
-    codes = zip(cluster.nodes, broken.tolist(), strict=True)
-    return {node.name: reason(code, cluster, request, node) for node, code in codes if code >= 0}
+    words = {code: wording(code, cluster, request) for code in np.unique(broken).tolist() if code >= 0}
+    nodes = zip(cluster.names, cluster.nodes, broken.tolist(), strict=True)
+    return {name: words[code](node) for name, node, code in nodes if code >= 0}
 
 
 def _best_fit(cluster: Cluster, request: Request, broken: npt.NDArray[np.int64], rejected: dict[str, str]) -> Choice:
@@ -158,7 +159,7 @@ def _refuse(broken: npt.NDArray[np.int64], rejected: dict[str, str]) -> Refusal:
 
 def _site(cluster: Cluster, request: Request, broken: npt.NDArray[np.int64]) -> str:
     """The site that the guest goes to: its tenant's if a node fits there, else the freest with one that does."""
-    count = cluster.of_tenant(request.tenant, request.guest)
+    count = cluster.of_tenant(request)
     free = np.where(cluster.up, np.maximum(cluster.allowed - cluster.vcpus_in_use, 0.0), 0.0)
     total = np.where(cluster.up, cluster.allowed, 0.0)
     names = [

@@ -88,7 +88,7 @@ def _tenant(cluster: Cluster, request: Request) -> tuple[Floats, Floats, bool]:
     """The share of the tenant's guests in other sites, how many those are (log), and whether it is a new tenant."""
     if not request.tenant:
         return np.zeros(len(cluster.nodes)), np.zeros(len(cluster.nodes)), False
-    count = cluster.of_tenant(request.tenant, request.guest)
+    count = cluster.of_tenant(request)
     total = float(count.sum())
     others = np.zeros(len(cluster.nodes))
     for rows in cluster.of_site.values():
