@@ -104,7 +104,7 @@ class TrailEntryView(View):
     number: int = Field(description="of the entry, without gaps from 1 on")
     revision: int = Field(description="index of the command in the log, which is the revision of what it changed")
     at_ms: int = Field(description="Unix time in ms, by the clock of whoever asked")
-    by: str = Field(description="who asked: node:NAME, member:NAME or operator:NAME")
+    by: str = Field(description="who asked: node:NAME, member:NAME or operator:NAME@NODE, by the API of that node")
     command: str
     subject: str = Field(description="the guest, node, move or flag that it is about; later steps of a move name it")
     detail: str

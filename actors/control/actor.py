@@ -6,18 +6,17 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.calls.messages import Caller, Empty
 from actors.calls.service import Service, exposed
 from actors.config.schema import Config
 from actors.consensus.ready import Evidence, Member, Membership, Snapshot
 from actors.control import trail
+from actors.control.asking import Me, entry_for
 from actors.control.beginning import never_was
 from actors.control.chores import Chores
-from actors.control.commands import AnyCommand, seal
-from actors.control.decision import Refusal
 from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
 from actors.control.keys import secret_in
@@ -62,7 +61,6 @@ from actors.control.views import view_of
 from actors.control.watch import Compacted
 from actors.errors import (
     ActorDown,
-    BodyInvalid,
     GuestUnknown,
     JobUnknown,
     NotFound,
@@ -75,7 +73,6 @@ log = structlog.get_logger()
 LOOK_S = 5.0
 MIND_S = 0.5
 _DEADLINE_MAX_S = 60.0
-_commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 
 
 class ClusterState(Service):
@@ -102,6 +99,7 @@ class ClusterState(Service):
         self._shelf: Shelf
         self._left = ""
         self._links: Links
+        self._secret: Ed25519PrivateKey
         self._distances: Distances
         self._looking: asyncio.Task[None] | None = None
         self._minding: asyncio.Task[None] | None = None
@@ -118,14 +116,10 @@ class ClusterState(Service):
     async def submit(self, caller: Caller, request: Submit) -> Outcome:
         """Have a command agreed on."""
         await self._started()
-        if request.by.startswith("member:") or (request.by.startswith("node:") and request.by != f"node:{caller.node}"):
-            raise StateRefused(refusal=str(Refusal.NOT_YOURS), detail=f"{caller.node} can't ask as {request.by[:100]}")
-        try:
-            command = _commands.decode(request.command)
-        except (ValueError, RecursionError, OverflowError) as error:
-            raise BodyInvalid(detail=f"no command: {error}") from error
-        entry = seal(command, by=request.by, session=request.session, number=request.number, at_ms=request.at_ms)
-        result = await self._driver.submit(entry, type(command).__name__, _within(request.deadline_s))
+        shell = self._driver.shell
+        state, among = shell.replica.state, shell.among
+        entry, what = entry_for(request, caller, state, among, Me(shell.me, self._config, self._secret))
+        result = await self._driver.submit(entry, what, _within(request.deadline_s))
         if not result.accepted:
             raise StateRefused(refusal=result.code, detail=result.detail)
         return Outcome(index=result.index, number=result.number, detail=result.detail)
@@ -295,7 +289,7 @@ class ClusterState(Service):
         """Take part as `me` with what is on `shelf`."""
         self._shelf = shelf
         config, settings = self._config, self._config.consensus
-        secret = await asyncio.to_thread(secret_in, folder)
+        self._secret = secret = await asyncio.to_thread(secret_in, folder)
         founding = founding_of(founders)
         self._links = Links(me.number, {}, config.node.run_dir / FOLDER, founding, self._register, self._receive)
         shell = Shell(

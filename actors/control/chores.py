@@ -6,13 +6,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from actors.config.schema import Topology
 from actors.consensus.chain import Protocol
 from actors.control.attest import attested
-from actors.control.commands import AnyCommand, EnrolMember, ExpireLease, JoinNode, Upgrade, seal
+from actors.control.commands import AnyCommand, AttestExpiry, EnrolMember, ExpireLease, JoinNode, Upgrade, seal
 from actors.control.keys import public_of
 from actors.control.lease_rules import ATTESTED_SINCE
 from actors.control.member_rules import CHANGES_SINCE
 from actors.control.model import VERSION
 from actors.control.roster import Roster, advance
 from actors.control.shell import Shell
+from actors.control.signing import SIGNED_SINCE, seal_signed
 from actors.control.switching import Switching
 
 _AGAIN_MS = 5000.0
@@ -82,11 +83,13 @@ class Chores:
         speak = [state.nodes[name].speaks for name in members if name in state.nodes]
         if state.cluster.version < VERSION and len(speak) == len(members) and min(speak) >= VERSION:
             self._ask(Upgrade(to=VERSION), ("upgrade", 0, 0), now_ms, at_ms)
+        trusts = shell.trusts or state.cluster.version < SIGNED_SINCE
         for join in self._joins:
             if join.node in state.nodes:
                 # One that an operator removes later is not joined again before this member's next start.
                 self._known.add(join.node)
-            elif join.node not in self._known:
+            elif join.node not in self._known and trusts:
+                # In BFT a node is known once f + 1 members have seen it.
                 self._ask(join, (join.node, 0, 0), now_ms, at_ms)
         for expiry in shell.replica.book.due(now_ms):
             self._end(expiry, now_ms, at_ms)
@@ -107,4 +110,12 @@ class Chores:
         if now_ms - self._asked_ms.get(key, float("-inf")) < _AGAIN_MS:
             return
         self._asked_ms[key] = now_ms
-        self._shell.submit(seal(command, by=self._by, at_ms=at_ms), lambda _: None)
+        state = self._shell.replica.state
+        # Who has not enrolled yet can't sign, and what is attested is signed as it is.
+        enrolled = str(self._shell.me) in state.members and state.cluster.version >= SIGNED_SINCE
+        if enrolled and not isinstance(command, AttestExpiry):
+            signer = f"member:{self._shell.me}"
+            entry = seal_signed(command, signer, self._secret.sign, by=self._by, at_ms=at_ms)
+        else:
+            entry = seal(command, by=self._by, at_ms=at_ms)
+        self._shell.submit(entry, lambda _: None)

@@ -10,6 +10,7 @@ import msgspec
 
 from actors.calls.directory import Directory
 from actors.config.schema import Config
+from actors.control.author import UNPROVEN, Author
 from actors.control.commands import AddMember, AnyCommand, OpenSession, RemoveMember
 from actors.control.decision import Refusal
 from actors.control.members import KNOWN_FILE, known
@@ -68,9 +69,11 @@ class StateClient:
         self._members: list[str] = []
         self._look()
         self._sessions: dict[str, _Numbered] = {}
+        self._author = Author(config.node, self._attempt, self._look)
 
     async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = 15.0) -> Outcome:
-        """Have `command` agreed on; it takes effect once, however often it had to be sent.
+        """Have `command` agreed on; it takes effect once, however often it had to be sent. It is signed with this
+        node's key once the members know that one.
 
         `by`: who asks; `node:NAME` is possible on that node only, `member:NAME` never.
 
@@ -231,13 +234,12 @@ class StateClient:
     async def _numbered(
         self, numbered: "_Numbered", command: AnyCommand, by: str, until: float, deadline_s: float
     ) -> Outcome:
-        body, at_ms = msgspec.msgpack.encode(command), int(time.time() * 1000)
+        at_ms = int(time.time() * 1000)
         while True:
             session = await self._session(numbered, by, until, deadline_s)
             number = next(numbered.numbers)
-            order = Submit(command=body, by=by, session=session, number=number, at_ms=at_ms)
             try:
-                return await self._until(order, until, deadline_s, type(command).__name__)
+                return await self._placed(command, by, (session, number, at_ms), until, deadline_s)
             except StateRefused as no:
                 # Both are told before the command is looked at, and hold for whatever was sent under this number.
                 if no.refusal not in (Refusal.SESSION_UNKNOWN, Refusal.SESSION_GAP):
@@ -247,13 +249,53 @@ class StateClient:
                 if no.fields.get("doubt"):
                     raise
 
+    async def _placed(
+        self, command: AnyCommand, by: str, place: tuple[int, int, int], until: float, deadline_s: float
+    ) -> Outcome:
+        """Send it with this session, number and time, and again there once the members know whose word it is."""
+        await self._author.due((until - time.monotonic()) / 2)
+        while True:
+            order = self._author.order(command, by, *place)
+            try:
+                return await self._until(order, until, deadline_s, type(command).__name__)
+            except StateRefused as no:
+                # Told before the session is looked at. An operator has another one by this node's signature.
+                again = no.refusal in UNPROVEN and (by.startswith("node:") or not no.fields.get("doubt"))
+                if not again or not await self._author.enrol(until - time.monotonic(), elsewhere=True):
+                    raise
+
     async def _session(self, numbered: "_Numbered", by: str, until: float, deadline_s: float) -> int:
         async with numbered.opening:
-            if not numbered.session:
-                order = Submit(command=msgspec.msgpack.encode(OpenSession()), by=by)
-                opened = await self._until(order, until, deadline_s, "OpenSession")
+            refused = False
+            while not numbered.session:
+                # A signature opens one session, under a number that the members have just given.
+                number = await self._author.enrol((until - time.monotonic()) / 2, elsewhere=refused)
+                if self._author.signs and not number:
+                    if time.monotonic() >= until:
+                        reason = "no member answers"
+                        raise NoMajority(what="OpenSession", deadline_s=deadline_s, outcome=NOT_DONE, reason=reason)
+                    continue
+                order = self._author.order(OpenSession(), by, 0, number, 0)
+                try:
+                    opened = await self._until(order, until, deadline_s, "OpenSession")
+                except StateRefused as no:
+                    used = number and no.refusal == Refusal.STALE
+                    if not (used or no.refusal in UNPROVEN) or time.monotonic() >= until:
+                        raise
+                    refused = True
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
                 numbered.session, numbered.numbers = opened.number, itertools.count(1)
             return numbered.session
+
+    async def _tell(self, node: str, order: Submit, within_s: float) -> Outcome:
+        """Send `order` to the member on one node."""
+        sent = msgspec.structs.replace(order, deadline_s=within_s)
+        to = self._directory.on(SERVICE, node)
+        return await self._directory.call(to, "submit", sent, Outcome, within_s + _GRACE_S)
+
+    async def _attempt(self, node: str, order: Submit, within_s: float) -> Outcome:
+        return await self._tell(node, order, min(within_s, self._attempt_s(within_s)))
 
     async def _until(self, order: Submit, until: float, deadline_s: float, what: str) -> Outcome:
         """Send `order` to one member after the other until one knows the outcome.
@@ -267,11 +309,8 @@ class StateClient:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 break
-            attempt_s = min(left_s, self._attempt_s(deadline_s))
-            sent = msgspec.structs.replace(order, deadline_s=attempt_s)
-            to = self._directory.on(SERVICE, node)
             try:
-                return await self._directory.call(to, "submit", sent, Outcome, attempt_s + _GRACE_S)
+                return await self._tell(node, order, min(left_s, self._attempt_s(deadline_s)))
             except StateRefused as no:
                 if doubt:
                     no.fields["doubt"] = 1

@@ -2,12 +2,13 @@
 
 from msgspec.structs import replace
 
-from actors.control import member_rules
+from actors.control import author_rules, member_rules
 from actors.control.commands import (
     AddMember,
     ClusterCommand,
     DrainNode,
     EnrolMember,
+    EnrolNode,
     JoinNode,
     RemoveMember,
     RemoveNode,
@@ -15,13 +16,13 @@ from actors.control.commands import (
     SetFlag,
     SetPolicy,
     Upgrade,
+    VouchNode,
 )
 from actors.control.decision import Asked, Change, Outcome, Refusal, Refused
 from actors.control.model import ControlState, Flag, Node, Policy
-from actors.control.ownership import holds_lease, node_of, third_voice
+from actors.control.ownership import NODES_MAX, holds_lease, node_of, third_voice
 from actors.migration.states import ENDED
 
-NODES_MAX = 1024
 POLICIES_MAX = 256
 FLAG_NODES_MAX = 1024
 
@@ -41,6 +42,8 @@ def decide(state: ControlState, command: ClusterCommand, asked: Asked) -> Outcom
             if not (isinstance(command, RemoveMember) and command.lost):
                 _keep_third_voice(state, {**state.nodes, **nodes})
             return outcome
+        case EnrolNode() | VouchNode():
+            return author_rules.decide(state, command, asked)
         case DrainNode():
             node = node_of(state, command.node)
             return _put_node(replace(node, draining=command.draining))
@@ -100,6 +103,10 @@ def _remove(state: ControlState, command: RemoveNode) -> Outcome:
     gone = [Change("nodes", node.name, None), Change("leases", node.name, None)]
     if node.name in state.expiries:
         gone.append(Change("expiries", node.name, None))
+    if node.name in state.authors:
+        gone.append(Change("authors", node.name, None))
+    if node.name in state.vouches:
+        gone.append(Change("vouches", node.name, None))
     return Outcome(changes=tuple(gone))
 
 

@@ -105,6 +105,31 @@ class ExcludeMember(Command, frozen=True, kw_only=True):
     lie: str
 
 
+class EnrolNode(Command, frozen=True, kw_only=True):
+    """A node says the key that it signs with, and signs this with it. The result's `number`: it may open a session
+    under this number."""
+
+    SINCE: ClassVar[int] = 5
+    node: Name
+    key: Key
+
+
+class VouchNode(Command, frozen=True, kw_only=True):
+    """Member `member` signs that `node`, of `site`, showed it its certificate and `key`; f + 1 of these enrol it.
+
+    In BFT nothing else does: one that lies alone can't. `after`: the key that is replaced, '' for none. `signature`:
+    see `attest.py`. The result's `number`: the node may open a session under this number; 0: not yet.
+    """
+
+    SINCE: ClassVar[int] = 5
+    node: Name
+    site: Name
+    key: Key
+    after: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    member: Annotated[int, Meta(ge=1, le=2**31)]
+    signature: Signature
+
+
 class DrainNode(Command, frozen=True, kw_only=True):
     """Take no new guests (`draining`), or take them again."""
 
@@ -327,17 +352,54 @@ class EndMove(Command, frozen=True, kw_only=True):
     error: Text = ""
 
 
+# -- whose word it is -------------------------------------------------------------------------------------------------
+
+
+class Signed(Command, frozen=True, kw_only=True):
+    """The command in `body`, signed by `node:NAME` or `member:NUMBER`; see `signing.py`.
+
+    A command of its own and no field of the envelope: members that don't know it yet refuse it as `too-new` before they
+    look at it, as those do that know it while it is not in force.
+    """
+
+    SINCE: ClassVar[int] = 5
+    signer: Label
+    signature: Signature
+    body: Annotated[bytes, Meta(max_length=COMMAND_BYTES_MAX)]
+
+
 MemberCommand = EnrolMember | AddMember | RemoveMember
-ClusterCommand = Upgrade | JoinNode | MemberCommand | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
+AuthorCommand = EnrolNode | VouchNode
+ClusterCommand = (
+    Upgrade | JoinNode | MemberCommand | AuthorCommand | DrainNode | RemoveNode | SetPolicy | RemovePolicy | SetFlag
+)
 LeaseCommand = SetTerms | AcquireLease | RenewLease | ExpireLease | AttestExpiry | YieldLease | Override
 GuestCommand = DefineGuest | RemoveGuest | StartGuest | StopGuest | FailOver | SetReplica | MarkReplica | RemoveReplica
 MoveCommand = BeginMove | AdvanceMove | CommitMove | EndMove
 SessionCommand = OpenSession | CloseSession
 AnyCommand = ClusterCommand | LeaseCommand | GuestCommand | MoveCommand | SessionCommand
+LoggedCommand = AnyCommand | Signed
 
 
-def seal(command: AnyCommand, *, by: str, session: int = 0, number: int = 0, at_ms: int = 0) -> bytes:
+def seal(command: LoggedCommand, *, by: str, session: int = 0, number: int = 0, at_ms: int = 0) -> bytes:
     """The bytes of one entry of the log."""
     body = msgspec.msgpack.encode(command)
-    envelope = Envelope(version=command.SINCE, session=session, number=number, by=by, at_ms=at_ms, body=body)
+    envelope = Envelope(version=since(command), session=session, number=number, by=by, at_ms=at_ms, body=body)
     return msgspec.msgpack.encode(envelope)
+
+
+def since(command: LoggedCommand) -> int:
+    """The version of the rules that an entry with `command` needs."""
+    return max(command.SINCE, plain(command.body).SINCE) if isinstance(command, Signed) else command.SINCE
+
+
+def plain(body: bytes) -> AnyCommand:
+    """The command in the body of a signed one.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError: there is none.
+    """
+    return _plain.decode(body)
+
+
+_plain: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)

@@ -8,7 +8,8 @@ import msgspec
 from actors.control.model import AnyRecord
 
 Table = Literal[
-    "cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags", "members", "seats", "expiries"
+    "cluster", "nodes", "leases", "guests", "jobs", "replicas", "policies", "flags", "members", "seats", "expiries",
+    "authors", "vouches",
 ]  # fmt: skip
 
 
@@ -45,6 +46,9 @@ class Refusal(StrEnum):
     LAST_MEMBER = "last-member"
     NO_QUORUM_LEFT = "no-quorum-left"
     NOT_IN_BFT = "not-in-bft"
+    UNSIGNED = "unsigned"
+    NO_KEY = "no-key"
+    FORGED = "forged"
 
 
 class Refused(Exception):
@@ -78,6 +82,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     number: int = 0
     detail: str = ""
+    tells: bool = True
+    """False where nothing was said that the audit trail does not have."""
 
 
 class Electorate(msgspec.Struct, frozen=True):
@@ -93,9 +99,10 @@ UNTOLD = Electorate()
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Where, by whom, when and among whom a command was asked for."""
+    """Where, by whom, when and among whom a command was asked for; `author`: the node that signed it, '' for none."""
 
     index: int
     by: str
     at_ms: int
     among: Electorate = UNTOLD
+    author: str = ""

@@ -8,7 +8,17 @@ from typing import assert_never
 
 import msgspec
 
-from actors.control import audit, cluster_rules, guest_rules, lease_rules, member_rules, move_rules, sessions
+from actors.control import (
+    audit,
+    author_rules,
+    cluster_rules,
+    guest_rules,
+    lease_rules,
+    member_rules,
+    move_rules,
+    sessions,
+    signing,
+)
 from actors.control.commands import (
     COMMAND_BYTES_MAX,
     AnyCommand,
@@ -17,8 +27,10 @@ from actors.control.commands import (
     Envelope,
     GuestCommand,
     LeaseCommand,
+    LoggedCommand,
     MoveCommand,
     OpenSession,
+    Signed,
     Upgrade,
 )
 from actors.control.decision import UNTOLD, Asked, Change, Electorate, Event, Outcome, Refusal, Refused
@@ -27,8 +39,9 @@ from actors.errors import SetupMissing
 
 ENVELOPE_BYTES_MAX = COMMAND_BYTES_MAX + 1024
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+_NO_COMMAND = "the body is no command of these rules"
 _envelopes = msgspec.msgpack.Decoder(Envelope)
-_commands: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+_commands: msgspec.msgpack.Decoder[LoggedCommand] = msgspec.msgpack.Decoder(LoggedCommand)
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -55,7 +68,8 @@ def apply(state: ControlState, index: int, entry: bytes, among: Electorate = UNT
     """
     _in_order(state, index)
     try:
-        envelope = _opened(state, entry)
+        opened = signing.opened(state, _envelope(state, entry), among)
+        envelope = opened.envelope
         repeated = sessions.earlier(state, envelope) if envelope.session else None
     except Refused as no:
         state.applied = index
@@ -63,7 +77,7 @@ def apply(state: ControlState, index: int, entry: bytes, among: Electorate = UNT
     if repeated is not None:
         state.applied = index
         return Applied(repeated)
-    applied = _fresh(state, index, envelope, among)
+    applied = _fresh(state, index, opened, among)
     state.applied = index
     # The session may have gone with this very command.
     if envelope.session and str(envelope.session) in state.sessions:
@@ -95,7 +109,7 @@ def _in_order(state: ControlState, index: int) -> None:
         raise ValueError(f"entry {index} can't follow entry {state.applied}")
 
 
-def _opened(state: ControlState, entry: bytes) -> Envelope:
+def _envelope(state: ControlState, entry: bytes) -> Envelope:
     if len(entry) > ENVELOPE_BYTES_MAX:
         raise Refused(Refusal.MALFORMED, f"{len(entry)} bytes are more than {ENVELOPE_BYTES_MAX}")
     try:
@@ -110,27 +124,38 @@ def _opened(state: ControlState, entry: bytes) -> Envelope:
     return envelope
 
 
-def _fresh(state: ControlState, index: int, envelope: Envelope, among: Electorate) -> Applied:
+def _fresh(state: ControlState, index: int, opened: signing.Opened, among: Electorate) -> Applied:
     """A command that was not seen before."""
+    envelope = opened.envelope
     try:
-        command = _commands.decode(envelope.body)
+        command = opened.command or _commands.decode(envelope.body)
     except _BAD:
         # What a decoder says in words may change with its version: it is no part of the answer.
-        return _refused(index, Refused(Refusal.MALFORMED, "the body is no command of these rules"))
+        return _refused(index, Refused(Refusal.MALFORMED, _NO_COMMAND))
     try:
-        if envelope.version < command.SINCE:
-            raise Refused(Refusal.MALFORMED, f"that command is of version {command.SINCE} of the rules")
-        outcome = _decide(state, command, Asked(index, envelope.by, envelope.at_ms, among))
+        if envelope.version < command.SINCE or isinstance(command, Signed):
+            # To members that know older rules only it is no command at all: then it is none to anybody.
+            known = state.cluster.version >= command.SINCE
+            raise Refused(
+                Refusal.MALFORMED, f"that command is of version {command.SINCE} of the rules" if known else _NO_COMMAND
+            )
+        asked = Asked(index, envelope.by, envelope.at_ms, among, opened.author)
+        if signing.must_be_signed(state, among):
+            author_rules.may_say(state, command, asked)
+        outcome = _decide(state, command, asked, envelope.number)
     except Refused as no:
         return _refused(index, no)
     if isinstance(command, Upgrade) and command.to > VERSION:
         raise SetupMissing(what=f"a NovaCron that knows version {command.to} of the control state's rules")
     for change in outcome.changes:
         _write(state, change)
+        if change.table == "authors":
+            _key_changed(state, change, index)
     if outcome.changes:
         state.revision = index
     events = tuple(Event(index, change.table, change.key, change.record) for change in outcome.changes)
-    entry = audit.record(state, index, envelope, command, outcome.detail) if command.AUDITED else None
+    told = command.AUDITED and outcome.tells
+    entry = audit.record(state, index, envelope, command, outcome.detail) if told else None
     return Applied(Result(index=index, detail=outcome.detail, number=outcome.number), events, entry)
 
 
@@ -138,10 +163,10 @@ def _refused(index: int, no: Refused) -> Applied:
     return Applied(Result(index=index, code=no.code, detail=no.detail))
 
 
-def _decide(state: ControlState, command: AnyCommand, asked: Asked) -> Outcome:
+def _decide(state: ControlState, command: AnyCommand, asked: Asked, number: int) -> Outcome:
     match command:
         case OpenSession():
-            sessions.opened(state, asked.index, asked.by)
+            sessions.opened(state, asked, number)
             return Outcome(number=asked.index)
         case CloseSession():
             sessions.closed(state, command.closes, asked.by)
@@ -157,6 +182,14 @@ def _decide(state: ControlState, command: AnyCommand, asked: Asked) -> Outcome:
     if isinstance(command, MoveCommand):
         return move_rules.decide(state, command, asked)
     assert_never(command)
+
+
+def _key_changed(state: ControlState, change: Change, index: int) -> None:
+    """No session is opened any more by what the node signed before, with whatever key."""
+    if change.record is None:
+        state.openings.pop(change.key, None)
+    else:
+        state.openings[change.key] = index - 1
 
 
 def _write(state: ControlState, change: Change) -> None:

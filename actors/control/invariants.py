@@ -25,10 +25,15 @@ def _keys(state: ControlState) -> Iterator[str]:
         *((key, policy.name) for key, policy in state.policies.items()),
         *((key, flag.component) for key, flag in state.flags.items()),
         *((key, str(member.number)) for key, member in state.members.items()),
+        *((key, author.node) for key, author in state.authors.items()),
+        *((key, vouch.node) for key, vouch in state.vouches.items()),
         *((key, str(session.id)) for key, session in state.sessions.items()),
     )
     yield from (f"record {name} stands under {key}" for key, name in named if key != name)
     yield from (f"a lease of {node}, which is no node" for node in state.leases if node not in state.nodes)
+    yield from (f"a key of {node}, which is no node" for node in state.authors if node not in state.nodes)
+    if set(state.openings) != set(state.authors):
+        yield "sessions were opened by nodes without a key, or a node with one can't open any"
     for replica in state.replicas.values():
         if replica.guest not in state.guests or replica.node not in state.nodes:
             yield f"the replica of {replica.guest} at {replica.node} is of no guest or at no node"

@@ -1,5 +1,8 @@
-"""A member's own signing key on its disk, and everybody's public ones as the control state has them."""
+"""The signing keys on a node's disk, its member's and its own, and the members' public ones as the control state has
+them."""
 
+import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +15,20 @@ from actors.errors import StateCorrupt
 from actors.files import write_atomically
 
 KEY_FILE = "member.key"
+AUTHOR_FILE = "author.key"
+"""What a node signs its commands with; in its `state_dir`, as all its processes use it."""
 
 
-def secret_in(folder: Path) -> Ed25519PrivateKey:
-    """This member's key, made when it is missing (mode 0600).
+def secret_in(folder: Path, name: str = KEY_FILE) -> Ed25519PrivateKey:
+    """The key in `folder`, made when it is missing (mode 0600); of several processes that make it all get the same.
 
     Raises:
         StateCorrupt: the file holds no such key.
     """
-    path = folder / KEY_FILE
+    path = folder / name
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        made = Ed25519PrivateKey.generate()
-        write_atomically(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-        return made
+        _make(path)
     try:
         found = load_pem_private_key(path.read_bytes(), password=None)
     except (ValueError, TypeError) as error:
@@ -33,6 +36,19 @@ def secret_in(folder: Path) -> Ed25519PrivateKey:
     if not isinstance(found, Ed25519PrivateKey):
         raise StateCorrupt(where=str(path), reason="it is no Ed25519 key")
     return found
+
+
+def _make(path: Path) -> None:
+    made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    write_atomically(aside, made, 0o600)
+    try:
+        # Unlike a rename it leaves what another process has put there meanwhile, and may use already.
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def public_of(secret: Ed25519PrivateKey) -> str:

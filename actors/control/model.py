@@ -8,9 +8,9 @@ from msgspec import Meta
 
 from actors.migration.states import Ruling, State
 
-VERSION = 4
+VERSION = 5
 """The newest version of the state's rules that this code knows. 2: members with keys. 3: failovers with a reason.
-4: members that come and go, and ends of leases that f + 1 of them sign."""
+4: members that come and go, and ends of leases that f + 1 of them sign. 5: commands that their authors sign."""
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Label = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -196,7 +196,29 @@ class Expiry(Record, frozen=True, kw_only=True):
     members: tuple[int, ...]
 
 
-AnyRecord = Cluster | Node | Lease | Guest | Job | Replica | Policy | Flag | Member | Seat | Expiry
+class Author(Record, frozen=True, kw_only=True):
+    """The Ed25519 key, in hexadecimal, with which the node signs what it asks for."""
+
+    node: Name
+    key: Key
+
+
+class Word(Record, frozen=True, kw_only=True):
+    """What a member vouches for: that `node`, of `site`, showed it its certificate and `key`."""
+
+    member: Annotated[int, Meta(ge=1, le=2**31)]
+    site: Name
+    key: Key
+
+
+class Vouch(Record, frozen=True, kw_only=True):
+    """The newest word of each member about a node's key, until enough have said the same."""
+
+    node: Name
+    words: tuple[Word, ...]
+
+
+AnyRecord = Cluster | Node | Lease | Guest | Job | Replica | Policy | Flag | Member | Seat | Expiry | Author | Vouch
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -246,7 +268,8 @@ class ControlState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omi
 
     What is empty is left out of its bytes, so that a table is unknown to no member before there is something in it.
 
-    `applied`: the newest log index; `revision`: the newest one that changed a record.
+    `applied`: the newest log index; `revision`: the newest one that changed a record. `openings`: for each node that
+    has a key the number of the newest session that it opened by its signature.
     """
 
     applied: int = 0
@@ -262,6 +285,9 @@ class ControlState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omi
     members: dict[str, Member] = {}
     seats: dict[str, Seat] = {}
     expiries: dict[str, Expiry] = {}
+    authors: dict[str, Author] = {}
+    vouches: dict[str, Vouch] = {}
+    openings: dict[str, int] = {}
     sessions: dict[str, Session] = {}
     audit: list[Audit] = []
     audit_count: int = 0

@@ -9,6 +9,7 @@ from actors.control.model import ControlState, Guest, Job, Lease, LeaseState, No
 from actors.migration.states import ENDED, PAST_NO_RETURN
 
 LINEAGE_BITS = 32
+NODES_MAX = 1024
 RISK_NAMES_MAX = 20
 
 

@@ -7,11 +7,13 @@ again; the client then opens a new session and looks up what became of its comma
 from msgspec.structs import replace
 
 from actors.control.commands import Envelope
-from actors.control.decision import Refusal, Refused
+from actors.control.decision import Asked, Refusal, Refused
 from actors.control.model import ControlState, Result, Session
 
 ANSWERS_KEPT = 32
 PER_CLIENT_MAX = 8
+PER_NODE_MAX = 64
+"""Sessions that one node may have opened by its signature: one that lies can't take everybody's."""
 SESSIONS_MAX = 4096
 
 
@@ -43,15 +45,26 @@ def answered(state: ControlState, envelope: Envelope, result: Result) -> None:
     state.sessions[key] = replace(session, used=result.index, floor=floor, answers=kept)
 
 
-def opened(state: ControlState, index: int, by: str) -> None:
-    """Add a session numbered `index`, in place of the client's least recently used one if it has too many.
+def opened(state: ControlState, asked: Asked, number: int) -> None:
+    """Add a session, in place of the client's (or its node's) least recently used one if it has too many.
+
+    `number`: of a signed opening, which is good for one session: somebody else who says it again opens none.
 
     Raises:
-        Refused: `full`, too many clients.
+        Refused: `full`, too many clients; `stale`, the number was used.
     """
-    own = sorted((each for each in state.sessions.values() if each.by == by), key=lambda each: each.used)
+    index, by, node = asked.index, asked.by, asked.author
+    if node:
+        if not state.openings.get(node, 0) < number <= index:
+            raise Refused(Refusal.STALE, f"{node} has opened session {state.openings.get(node, 0)}: enrol again first")
+        state.openings[node] = number
+    used = sorted(state.sessions.values(), key=lambda each: each.used)
+    own = [each for each in used if each.by == by]
+    nodes = [each for each in used if node and _node_of(each.by) == node]
     if len(own) >= PER_CLIENT_MAX:
         del state.sessions[str(own[0].id)]
+    elif len(nodes) >= PER_NODE_MAX:
+        del state.sessions[str(nodes[0].id)]
     elif len(state.sessions) >= SESSIONS_MAX:
         raise Refused(Refusal.FULL, f"{SESSIONS_MAX} sessions are open, which is all there can be")
     state.sessions[str(index)] = Session(id=index, by=by, used=index)
@@ -64,6 +77,11 @@ def closed(state: ControlState, session: int, by: str) -> None:
         Refused: it is unknown, or another's.
     """
     del state.sessions[str(_own(state, session, by).id)]
+
+
+def _node_of(by: str) -> str:
+    """The node that signs as `by`."""
+    return by.removeprefix("node:") if by.startswith("node:") else by.rpartition("@")[2] if "@" in by else ""
 
 
 def _own(state: ControlState, session: int, by: str) -> Session:

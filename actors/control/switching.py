@@ -6,6 +6,7 @@ from actors.consensus.ready import Kind
 from actors.control.distances import Distances
 from actors.control.member_rules import under_way
 from actors.control.shell import Shell
+from actors.control.signing import SIGNED_SINCE
 
 LOOK_MS = 500.0
 """Between two looks, at least."""
@@ -31,6 +32,9 @@ class Switching:
             return
         if under_way(shell.replica.state, shell.among) is not None:
             # Who joins has nothing yet but the part of the log that it began with.
+            return
+        if wanted is Protocol.BFT and shell.replica.state.cluster.version < SIGNED_SINCE:
+            # Nobody could tell whose word a command is.
             return
         known = shell.replica.state.members
         voters = core.membership.voters

@@ -16,7 +16,6 @@ from actors.calls.messages import Caller
 from actors.config.schema import Config
 from actors.consensus.ready import NOBODY, Membership, Snapshot
 from actors.control.chores import Chores
-from actors.control.commands import SetPolicy, seal
 from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
 from actors.control.keys import secret_in
@@ -26,15 +25,14 @@ from actors.control.messages import SERVICE
 from actors.control.roster import Roster
 from actors.control.shelf import Shelf
 from actors.control.shell import Shell
-from actors.control.switching import Switching
-from actors.errors import NoMajority, NovaCronError
+from actors.errors import NovaCronError
 from actors.transport.credentials import Credentials
 from actors.transport.hub import Hub
 from actors.transport.messages import Expose, Forward
+from benchmarks.deciding.word import Patient, Session, Word
 
 LENGTH = struct.Struct("!I")
 LEADS, FOLLOWS = "leads", "follows"
-_DEADLINE_S = 10.0
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,17 +77,21 @@ async def member(order: Order) -> None:
         now_ms=now_ms(),
         post=links.post,
     )
-    switching = Switching(settings, Distances(me.number, lambda: numbers))
+    switching = Patient(settings, Distances(me.number, lambda: numbers), len(founders))
     chores = Chores(shell, Roster(me, founders, (), shell), config.topology, secret, switching)
     driver = Driver(shell, settings.heartbeat_ms / 1000, lambda now: chores.look(now, 0))
     await links.start()
-    server = await asyncio.start_server(_clients(driver, settings.mode), "127.0.0.1", order.client_port)
+    word = Word(driver, me.node, folder)
+    opening = asyncio.create_task(word.open())
+    server = await asyncio.start_server(_clients(driver, word, settings.mode), "127.0.0.1", order.client_port)
     async with server:
         await driver.run()
+    opening.cancel()
 
 
-def _clients(driver: Driver, mode: str):  # type: ignore[no-untyped-def]
+def _clients(driver: Driver, word: Word, mode: str):  # type: ignore[no-untyped-def]
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session: Session | None = None
         try:
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
@@ -97,25 +99,18 @@ def _clients(driver: Driver, mode: str):  # type: ignore[no-untyped-def]
                 answer: bool | str
                 if not name:
                     # A view of BFT has a primary from its beginning: whether that one is there only others tell.
-                    in_force = driver.shell.core.protocol.name.lower() == mode
+                    in_force = word.ready and driver.shell.core.protocol.name.lower() == mode
                     leads, follows = driver.shell.leads, driver.shell.core.leader != NOBODY
                     answer = (LEADS if leads else FOLLOWS if follows else "") if in_force else ""
                 else:
-                    answer = await _put(driver, name, value)
+                    session = session or (word.taken() if word.ready else None)
+                    answer = await session.put(name, value) if session is not None else False
                 raw = msgspec.msgpack.encode(answer)
                 writer.write(LENGTH.pack(len(raw)) + raw)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
     return serve
-
-
-async def _put(driver: Driver, name: str, value: str) -> bool:
-    try:
-        entry = seal(SetPolicy(name=name, value=value), by="operator:bench")
-        return (await driver.submit(entry, "a command", _DEADLINE_S)).accepted
-    except NoMajority:
-        return False
 
 
 if __name__ == "__main__":

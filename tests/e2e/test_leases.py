@@ -112,7 +112,7 @@ def test_a_guest_of_a_lost_node_is_taken_over_and_the_node_that_returns_does_not
         assert (taken.guest.node, taken.guest.state) == (THIRD, "running")
         assert _owner(world, "lost") == [("startguest", THERE), ("failover", THIRD)]
         started, entry = [one for one in world.api.audit("lost").entries if one.command in GRANTS]
-        assert (entry.by, reason in entry.detail) == ("operator:api", True)
+        assert (entry.by, reason in entry.detail) == (f"operator:api@{THIRD}", True)
         between = world.api.audit(since=started.revision).entries
         ends = [one for one in between if one.command in ENDS and one.revision < entry.revision]
         assert ends, "nobody owned it before the other's lease had ended or was decreed away"

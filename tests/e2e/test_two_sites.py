@@ -57,7 +57,8 @@ def test_a_lone_site_keeps_what_it_runs_and_takes_over_nothing_until_an_override
         until("the old owner to pause it", lambda: world.domain_state(THERE, "alone") == "paused", RESTART_S)
         until("it to run at the new owner", lambda: world.running_on("alone") == [HERE], BOOT_S)
         decree, grant = [one for one in world.api.audit().entries if one.command in ("override", "failover")][-2:]
-        assert (decree.command, grant.command, decree.by, grant.by) == ("override", "failover", *["operator:api"] * 2)
+        said = (decree.command, grant.command, decree.by, grant.by)
+        assert said == ("override", "failover", *[f"operator:api@{HERE}"] * 2)
         assert risk in decree.detail
         assert REASON in grant.detail
     finally:

@@ -17,7 +17,6 @@ from actors.control.commands import (
     CommitMove,
     DefineGuest,
     EndMove,
-    EnrolMember,
     ExpireLease,
     FailOver,
     JoinNode,
@@ -28,8 +27,6 @@ from actors.control.commands import (
     StopGuest,
     Upgrade,
 )
-from actors.control.decision import Electorate
-from actors.control.keys import public_of
 from actors.control.leases import wait_ms
 from actors.control.messages import TrailQuery
 from actors.control.model import VERSION
@@ -62,9 +59,9 @@ class Run:
         for node in NODES:
             self.acquire(node)
 
-    def done(self, command, by="operator:ann"):
+    def done(self, command, by="operator:ann", via=""):
         self.now += 10
-        return self.cluster.done(command, by, at_ms=int(self.now))
+        return self.cluster.done(command, by, via=via, at_ms=int(self.now))
 
     def event(self, kind, guest, node, after_ms=5.0) -> None:
         self.now += after_ms
@@ -83,7 +80,7 @@ class Run:
     def start(self, guest, node) -> None:
         if guest not in self.cluster.state.guests:
             self.done(DefineGuest(guest=guest, definition="<domain/>"))
-        index = self.done(StartGuest(guest=guest, node=node, epoch=self.epoch(guest)))
+        index = self.done(StartGuest(guest=guest, node=node, epoch=self.epoch(guest)), via=node)
         self.told.append(Told(command="startguest", subject=guest, revision=index))
         self.event("booted", guest, node)
         self.event("resume", guest, node)
@@ -132,7 +129,7 @@ class Run:
             self.event("resume", guest, node, 900)
 
     def fail_over(self, guest, target) -> None:
-        self.done(FailOver(guest=guest, to=target, epoch=self.epoch(guest)))
+        self.done(FailOver(guest=guest, to=target, epoch=self.epoch(guest)), via=target)
         self.event("booted", guest, target)
         self.event("resume", guest, target)
 
@@ -405,10 +402,7 @@ def test_a_takeover_before_the_end_of_the_lease_is_found() -> None:
 
 def test_in_bft_the_words_of_two_of_four_members_end_a_lease() -> None:
     run = Run()
-    for number, secret in SECRETS.items():
-        enrol = EnrolMember(number=number, node=f"m{number}", site="x", key=public_of(secret))
-        run.done(enrol, f"member:m{number}")
-    run.cluster.among = Electorate(voters=tuple(SECRETS), bft=True)
+    run.cluster.enrolled(*NODES)
     run.start("web", "a")
     lease = run.cluster.state.leases["a"]
     run.event("stop", "web", "a", 7_900)

@@ -4,19 +4,19 @@ import random
 from typing import get_args
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from actors.control import commands as c
-from actors.control.attest import attested
+from actors.control.attest import attested, vouched
 from actors.control.keys import public_of
 from actors.control.leases import wait_ms
 from actors.control.model import VERSION, ControlState, replica_key
 from actors.control.ownership import risk_of
 from actors.migration.states import Ruling, State
+from tests.unit.control.kit import secret_of
 
 NODES = ("a", "b", "c", "d", "w")
 GUESTS = ("web", "db")
-SECRETS = {number: Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2)}
+SECRETS = {number: secret_of(f"member:{number}") for number in (1, 2)}
 """Of the members that enrol."""
 KINDS = tuple(kind for union in get_args(c.AnyCommand) for kind in (get_args(union) or (union,)))
 
@@ -30,7 +30,7 @@ WEIGHTS = {
     c.MarkReplica: 6,
     c.BeginMove: 10,
     c.AdvanceMove: 16,
-    c.CommitMove: 8,
+    c.CommitMove: 16,
     c.EndMove: 8,
     c.JoinNode: 4,
     c.ExpireLease: 7,
@@ -38,6 +38,8 @@ WEIGHTS = {
     c.AttestExpiry: 4,
     c.RemoveMember: 3,
     c.Upgrade: 3,
+    c.EnrolNode: 8,
+    c.VouchNode: 4,
 }
 
 
@@ -71,6 +73,8 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
         c.AddMember: {"node": node},
         c.RemoveMember: _remove(rng, node, state),
         c.AttestExpiry: _attest(rng, node, number, (lease.renewal if lease else 0) + _off(rng)),
+        c.EnrolNode: {"node": node, "key": public_of(secret_of(f"node:{node}"))},
+        c.VouchNode: _vouch(rng, node, state),
         c.DrainNode: {"node": node, "draining": rng.random() < 0.4},
         c.RemoveNode: {"node": node},
         c.SetPolicy: {"name": "p", "value": str(number)},
@@ -125,6 +129,9 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
     if kind is c.StopGuest and record is not None:
         node = record.node or node
     lease_kinds = (c.AcquireLease, c.RenewLease, c.YieldLease, c.StopGuest)
+    if kind is c.VouchNode:
+        names = [one.node for one in state.members.values() if one.number == fields["member"]]
+        return kind(**fields), f"member:{names[0] if names else 'x'}"
     if kind is c.EnrolMember:
         return kind(**fields), f"member:{node}"
     return kind(**fields), f"node:{node}" if kind in lease_kinds else "operator:ann"
@@ -140,6 +147,20 @@ def _attest(rng: random.Random, node: str, number: int, renewal: int) -> dict[st
     expiry = c.ExpireLease(node=node, number=max(0, number), renewal=max(0, renewal), waited_ms=0, drift_ppm=0)
     secret = SECRETS[rng.choice(list(SECRETS))]
     return msgspec.structs.asdict(attested(expiry, rng.choice([1, 2, 3]), secret.sign))
+
+
+def _vouch(rng: random.Random, node: str, state: ControlState) -> dict[str, object]:
+    """For a node's key, mostly by the right member."""
+    number, known = rng.choice([1, 2]), state.authors.get(node)
+    word = vouched(
+        node=node,
+        site="x",
+        key=public_of(secret_of(f"node:{node}")),
+        after=known.key if known is not None and rng.random() < 0.8 else "",
+        member=number,
+        sign=SECRETS[number if rng.random() < 0.9 else 3 - number].sign,
+    )
+    return msgspec.structs.asdict(word)
 
 
 def _remove(rng: random.Random, node: str, state: ControlState) -> dict[str, object]:

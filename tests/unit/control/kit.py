@@ -1,11 +1,43 @@
 """A control state that commands are applied to, with everything checked after each one."""
 
+from hashlib import blake2b
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from actors.control import snapshot
-from actors.control.commands import AcquireLease, DefineGuest, JoinNode, SetTerms, StartGuest, Upgrade, seal
-from actors.control.decision import UNTOLD
+from actors.control.commands import (
+    AcquireLease,
+    AttestExpiry,
+    DefineGuest,
+    EnrolMember,
+    EnrolNode,
+    JoinNode,
+    OpenSession,
+    SetTerms,
+    StartGuest,
+    Upgrade,
+    VouchNode,
+    seal,
+)
+from actors.control.decision import UNTOLD, Electorate
 from actors.control.engine import apply
 from actors.control.invariants import faults
+from actors.control.keys import public_of
 from actors.control.model import VERSION, ControlState
+from actors.control.signing import must_be_signed, seal_signed
+
+BFT = Electorate(voters=(1, 2, 3, 4), bft=True)
+
+
+def secret_of(signer: str) -> Ed25519PrivateKey:
+    """The key of `node:NAME` or `member:NUMBER` in tests."""
+    return Ed25519PrivateKey.from_private_bytes(blake2b(signer.encode(), digest_size=32).digest())
+
+
+def enrolment(node: str, *, secret: Ed25519PrivateKey | None = None, at_ms: int = 0) -> bytes:
+    """The entry with which a node says its key."""
+    secret, by = secret or secret_of(f"node:{node}"), f"node:{node}"
+    return seal_signed(EnrolNode(node=node, key=public_of(secret)), by, secret.sign, by=by, at_ms=at_ms)
 
 
 class Cluster:
@@ -17,6 +49,7 @@ class Cluster:
         self.twin = ControlState()
         self.events = []
         self.audit = []
+        self.places: dict[tuple[str, str], list[int]] = {}
 
     def raw(self, entry: bytes):
         index = self.state.applied + 1
@@ -28,8 +61,48 @@ class Cluster:
             self.audit.append(applied.audit)
         return applied.result
 
-    def ask(self, command, by="operator:ann", **placed):
-        return self.raw(seal(command, by=by, **placed))
+    def ask(self, command, by="operator:ann", *, via="", **placed):
+        """Ask as an honest node or member does: where it has to be signed it is, by the node `via` for an operator."""
+        if isinstance(command, EnrolNode):
+            return self.raw(enrolment(command.node))
+        carries_its_own = isinstance(command, AttestExpiry | VouchNode)
+        if not must_be_signed(self.state, self.among) or carries_its_own:
+            return self.raw(seal(command, by=by, **placed))
+        signer = self.signer(by, via)
+        if signer.startswith("node:") and "session" not in placed:
+            placed |= self.place(by, signer)
+        if not signer:
+            return self.raw(seal(command, by=by, **placed))
+        return self.raw(seal_signed(command, signer, secret_of(signer).sign, by=by, **placed))
+
+    def signer(self, by, via="") -> str:
+        kind, _, name = by.partition(":")
+        if kind == "member":
+            numbers = [each.number for each in self.state.members.values() if each.node == name]
+            return f"member:{max(numbers)}" if numbers else ""
+        node = via or (name if kind == "node" else min(self.state.authors, default=""))
+        return f"node:{node}" if self.state.authors else ""
+
+    def place(self, by, signer):
+        """The next number in a session of its own; nobody's, if the node has no key."""
+        if signer.removeprefix("node:") not in self.state.authors:
+            return {"session": 1, "number": 1}
+        at = self.places.get((by, signer))
+        if at is None or str(at[0]) not in self.state.sessions:
+            number = self.raw(enrolment(signer.removeprefix("node:"))).number
+            opening = seal_signed(OpenSession(), signer, secret_of(signer).sign, by=by, number=number)
+            at = self.places[by, signer] = [self.raw(opening).number, 0]
+        at[1] += 1
+        return {"session": at[0], "number": at[1]}
+
+    def enrolled(self, *nodes) -> None:
+        """The nodes, and the four members m1 to m4, say their keys while members agree in Raft; then it is BFT."""
+        for number in BFT.voters:
+            key = public_of(secret_of(f"member:{number}"))
+            self.done(EnrolMember(number=number, node=f"m{number}", site="x", key=key), by=f"member:m{number}")
+        for node in nodes:
+            assert self.raw(enrolment(node)).accepted
+        self.among = BFT
 
     def done(self, command, by="operator:ann", **placed):
         result = self.ask(command, by, **placed)
@@ -86,6 +159,8 @@ def _tables(state: ControlState):
         "members",
         "seats",
         "expiries",
+        "authors",
+        "vouches",
     )
     return {name: _copied(getattr(state, name)) for name in names} | {"audit": state.audit_count}
 

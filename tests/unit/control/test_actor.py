@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import msgspec
 import pytest
@@ -9,25 +10,35 @@ import pytest
 from actors.calls.directory import decode_reply
 from actors.calls.messages import Address, Caller
 from actors.config.schema import Config
-from actors.control import audit
+from actors.control import audit, author, chores, switching
 from actors.control import client as client_module
 from actors.control.actor import ClusterState
 from actors.control.client import StateClient
 from actors.control.commands import (
     AcquireLease,
+    CommitMove,
     DefineGuest,
+    FailOver,
     JoinNode,
     OpenSession,
+    Override,
     RenewLease,
     SetFlag,
     SetPolicy,
     SetTerms,
     StartGuest,
+    StopGuest,
+    YieldLease,
+    seal,
 )
+from actors.control.driver import now_ms
+from actors.control.keys import AUTHOR_FILE, secret_in
 from actors.control.members import founded, members_of
 from actors.control.messages import Submit, TrailQuery
 from actors.control.model import VERSION, Run
-from actors.control.ownership import Right, Standing
+from actors.control.ownership import Right, Standing, risk_of
+from actors.control.signing import seal_signed
+from actors.control.switching import Switching
 from actors.errors import ActorDown, BodyInvalid, Conflict, GuestUnknown, JobUnknown, NoMajority, StateRefused
 
 SITES = {"london": ["london-1", "london-2"], "paris": ["paris-1"], "rome": ["rome-1"]}
@@ -358,6 +369,14 @@ async def four(tmp_path, request):
         server.close()
 
 
+async def until(true) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if true():
+                return
+            await asyncio.sleep(0.02)
+
+
 async def agreed_by(world, mode: str) -> None:
     async with asyncio.timeout(60):
         while True:
@@ -376,6 +395,107 @@ async def test_four_members_go_on_in_bft_and_outlive_one_that_is_killed(four) ->
     await four.kill(next(node for node in four.members if node != "london-1"))
     await client.submit(SetPolicy(name="p", value="2"), by="operator:ann", deadline_s=30)
     assert await client.guests(deadline_s=30) == []
+
+
+@pytest.mark.parametrize("four", [{"mode": "bft"}], indirect=True)
+async def test_a_member_that_lies_says_nothing_in_anothers_name(four) -> None:
+    """Over real links: rome's member proposes what it likes, with the keys that lie on its node."""
+    client, liar = four.client(), four.members["rome-1"]
+    await client.submit(DefineGuest(guest="web", definition="<d/>"), by="operator:ann", deadline_s=30)
+    await until(lambda: len(liar._driver.shell.replica.state.nodes) == 4)
+    terms = await client.terms(deadline_s=30)
+    acquire = AcquireLease(node="london-1", after=0, boot="b", terms=terms.number)
+    lease = await client.submit(acquire, by="node:london-1", deadline_s=30)
+    start = StartGuest(guest="web", node="london-1", epoch=0)
+    epoch = (await client.submit(start, by="node:london-1", deadline_s=30)).number
+    await agreed_by(four, "bft")
+    # A node that the members know by then renews as before, under the session that it has.
+    renew = RenewLease(node="london-1", number=lease.number, renewal=1, terms=terms.number)
+    await client.submit(renew, by="node:london-1", deadline_s=30)
+    driver, state = liar._driver, liar._driver.shell.replica.state
+    await until(lambda: state.leases["london-1"].renewal == 1)
+    assert set(state.authors) == {"london-1"}
+    (session,) = (each.id for each in state.sessions.values() if each.by == "node:london-1")
+    secret, before = secret_in(four.folder / "rome-1" / "state", AUTHOR_FILE), snapshot_of_records(state)
+    lies = [
+        YieldLease(node="london-1", number=lease.number),
+        StopGuest(guest="web", epoch=epoch),
+        CommitMove(job="m"),
+        Override(nodes=("london-1",), risk=risk_of(state, ("london-1",)), reason="r"),
+        FailOver(guest="web", to="rome-1", epoch=epoch),
+    ]
+    for lie, (signer, sign) in itertools.product(
+        lies, [("", None), ("node:london-1", secret.sign), ("member:1", secret.sign), ("member:3", liar._secret.sign)]
+    ):
+        if signer:
+            entry = seal_signed(lie, signer, sign, by="node:london-1", session=session, number=40)
+        else:
+            entry = seal(lie, by="node:london-1", session=session, number=40)
+        result = await driver.submit(entry, "a lie", 30)
+        assert result.code in ("unsigned", "forged", "not-yours"), (lie, signer, result)
+    for lie in lies:
+        assert (await driver.submit(seal(lie, by="operator:ann"), "a lie", 30)).code == "unsigned"
+    assert snapshot_of_records(state) == before
+    renew = msgspec.structs.replace(renew, renewal=2)
+    await client.submit(renew, by="node:london-1", deadline_s=30)
+
+
+def snapshot_of_records(state) -> dict:
+    return {name: dict(getattr(state, name)) for name in ("leases", "guests", "jobs", "nodes", "sessions", "authors")}
+
+
+@pytest.mark.parametrize("four", [{"mode": "bft"}], indirect=True)
+async def test_a_node_that_comes_in_bft_is_vouched_for_and_one_with_a_new_disk_again(four) -> None:
+    await agreed_by(four, "bft")
+    client = four.client()
+    await client.submit(SetPolicy(name="p", value="1"), by="operator:ann", deadline_s=30)
+    state = four.members["london-1"]._driver.shell.replica.state
+    first = state.authors["london-1"].key
+    assert "vouchnode" in {entry.command for entry in state.audit}
+    (four.folder / "london-1" / "state" / AUTHOR_FILE).unlink()
+    await four.client().submit(SetPolicy(name="p", value="2"), by="operator:ann", deadline_s=30)
+    assert state.authors["london-1"].key != first
+    # What runs with the key of before finds out, says the new one is not its own, and is vouched for as well.
+    await client.submit(SetPolicy(name="p", value="3"), by="operator:ann", deadline_s=30)
+    await until(lambda: state.policies["p"].value == "3")
+
+
+async def test_while_older_rules_are_in_force_nothing_is_signed_and_bft_waits(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(chores, "VERSION", VERSION - 1)
+    monkeypatch.setattr(author, "_AGAIN_S", 0.1)
+    world = World(tmp_path, FOUR, mode="bft")
+    for site in FOUR:
+        world.start(f"{site}-1")
+    leader = world.members[await world.leader()]
+    shell, client = leader._driver.shell, world.client()
+    async with asyncio.timeout(30):
+        while len(shell.replica.state.members) < 4 or not shell.leads:
+            shell = world.members[await world.leader()]._driver.shell
+            await asyncio.sleep(0.05)
+    await client.submit(SetPolicy(name="p", value="1"), by="operator:ann", deadline_s=30)
+    assert (shell.replica.state.cluster.version, shell.replica.state.authors) == (VERSION - 1, {})
+    asked = []
+    monkeypatch.setattr(shell.core, "propose", lambda *what: asked.append(what))
+    switch = Switching(leader._config.consensus, leader._distances)
+    switch.look(shell, now_ms())
+    assert asked == []
+    monkeypatch.setattr(switching, "SIGNED_SINCE", VERSION - 1)
+    switch.look(shell, now_ms())
+    assert len(asked) == 1
+    monkeypatch.undo()
+    # Their programs are put in place of the older ones, one after the other, and the same client signs from then on.
+    for node in list(world.members):
+        await world.kill(node)
+        world.start(node)
+    await agreed_by(world, "bft")
+    await client.submit(SetPolicy(name="p", value="2"), by="operator:ann", deadline_s=30)
+    state = world.members["london-1"]._driver.shell.replica.state
+    await until(lambda: state.policies["p"].value == "2")
+    assert set(state.authors) == {"london-1"}
+    for node in list(world.members):
+        await world.kill(node)
+    for server in world.listening.values():
+        server.close()
 
 
 @pytest.mark.parametrize(

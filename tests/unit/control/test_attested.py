@@ -1,21 +1,32 @@
 """The end of a lease in BFT: whatever f members say that they saw, it does not come before its holder has paused."""
 
+import itertools
+
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from actors.control import attest, lease_rules
 from actors.control.attest import attested
-from actors.control.commands import AcquireLease, AttestExpiry, EnrolMember, ExpireLease, SetTerms, Upgrade
+from actors.control.commands import (
+    AcquireLease,
+    AttestExpiry,
+    EnrolMember,
+    ExpireLease,
+    OpenSession,
+    SetTerms,
+    Upgrade,
+    seal,
+)
 from actors.control.decision import Electorate
+from actors.control.engine import apply
 from actors.control.keys import public_of
 from actors.control.model import VERSION, LeaseState
-from tests.unit.control.kit import Cluster, three_sites
+from actors.control.signing import seal_signed
+from tests.unit.control.kit import BFT, Cluster, enrolment, secret_of, three_sites
 from tests.unit.control.test_leases import LeaseWorld
 
-SECRETS = {number: Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(1, 5)}
+SECRETS = {number: secret_of(f"member:{number}") for number in BFT.voters}
 LIAR = 4
-BFT = Electorate(voters=(1, 2, 3, 4), bft=True)
 
 
 class LyingWorld(LeaseWorld):
@@ -23,7 +34,6 @@ class LyingWorld(LeaseWorld):
 
     speaks = VERSION
     members = 4
-    among = BFT
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -32,6 +42,23 @@ class LyingWorld(LeaseWorld):
         for number, secret in SECRETS.items():
             enrol = EnrolMember(number=number, node=f"m{number}", site="x", key=public_of(secret))
             self.commit(enrol, by=f"member:m{number}")
+        number = self.raw(enrolment("a")).result.number
+        opening = seal_signed(OpenSession(), "node:a", secret_of("node:a").sign, by="node:a", number=number)
+        self.session, self.numbers = self.raw(opening).result.number, itertools.count(1)
+        self.among = BFT
+
+    def raw(self, entry: bytes):
+        self.history.append(())
+        return apply(self.state, self.state.applied + 1, entry, self.among)
+
+    def sealed(self, command, by) -> bytes:
+        """The node signs what it asks for, and a member what is not signed already."""
+        if self.among is not BFT or isinstance(command, AttestExpiry):
+            return seal(command, by=by)
+        if by == "node:a":
+            place = {"session": self.session, "number": next(self.numbers)}
+            return seal_signed(command, by, secret_of(by).sign, by=by, **place)
+        return seal_signed(command, f"member:{LIAR}", SECRETS[LIAR].sign, by=by)
 
     def member_turns(self) -> None:
         member = self.rng.randrange(self.members)
@@ -47,7 +74,7 @@ class LyingWorld(LeaseWorld):
 
     def expire(self, command) -> None:
         before = self.state.leases["a"]
-        self.commit(command, by="member:x")
+        self.commit(command, by=f"member:m{command.member if isinstance(command, AttestExpiry) else LIAR}")
         if before.state is LeaseState.ACTIVE and self.state.leases["a"].state is LeaseState.EXPIRED:
             self.expired += 1
             assert self.paused(), f"lease {before.number}.{before.renewal} was ended while its guests ran"
@@ -114,10 +141,7 @@ def test_when_what_is_signed_does_not_name_the_renewal_guests_run_twice(monkeypa
 @pytest.fixture
 def cluster() -> Cluster:
     made = three_sites()
-    made.among = BFT
-    for number, secret in SECRETS.items():
-        enrol = EnrolMember(number=number, node=f"m{number}", site="x", key=public_of(secret))
-        made.done(enrol, by=f"member:m{number}")
+    made.enrolled("a", "b", "c")
     return made
 
 
@@ -128,12 +152,13 @@ def word(cluster: Cluster, member: int) -> AttestExpiry:
 
 
 def test_two_of_four_end_it_and_each_counts_once(cluster):
-    assert cluster.refused(ExpireLease(node="a", number=1, renewal=0, waited_ms=10**6, drift_ppm=1)) == "lease-ended"
+    early = ExpireLease(node="a", number=1, renewal=0, waited_ms=10**6, drift_ppm=1)
+    assert cluster.refused(early, by="member:m1") == "lease-ended"
     for _ in range(2):
         cluster.done(word(cluster, 2), by="member:m2")
     assert cluster.state.leases["a"].state is LeaseState.ACTIVE
     cluster.restart_twin()
-    cluster.done(word(cluster, 3), by="member:m2")
+    cluster.done(word(cluster, 3), by="member:m3")
     assert cluster.state.leases["a"].state is LeaseState.EXPIRED
     assert cluster.state.expiries == {}
     cluster.agreed()
@@ -150,9 +175,10 @@ def test_what_was_said_of_an_earlier_lease_counts_no_more(cluster):
 
 def test_who_is_no_voter_or_did_not_sign_has_no_say(cluster):
     cluster.among = Electorate(voters=(1, 2, 3), bft=True)
-    assert cluster.refused(word(cluster, 4)) == "not-yours"
-    assert cluster.refused(replace(word(cluster, 1), member=2)) == "not-yours"
-    assert cluster.refused(replace(word(cluster, 1), signature="00" * 64)) == "not-yours"
+    assert cluster.refused(word(cluster, 4), by="member:m4") == "not-yours"
+    assert cluster.refused(word(cluster, 1), by="member:m2") == "not-yours"
+    assert cluster.refused(replace(word(cluster, 1), member=2), by="member:m2") == "not-yours"
+    assert cluster.refused(replace(word(cluster, 1), signature="00" * 64), by="member:m1") == "not-yours"
 
 
 def test_in_raft_one_word_is_enough_as_before(cluster):
@@ -160,7 +186,7 @@ def test_in_raft_one_word_is_enough_as_before(cluster):
     lease = cluster.state.leases["a"]
     expiry = ExpireLease(node="a", number=lease.number, renewal=0, waited_ms=10**6, drift_ppm=1000)
     cluster.among = BFT
-    assert cluster.refused(expiry) == "not-in-bft"
+    assert cluster.refused(expiry, by="member:m1") == "not-in-bft"
     cluster.among = Electorate(voters=(1, 2, 3))
     cluster.done(expiry)
 
@@ -168,9 +194,11 @@ def test_in_raft_one_word_is_enough_as_before(cluster):
 def test_a_lease_that_no_time_ends_is_not_ended_by_words(cluster):
     terms = cluster.state.cluster.terms
     order = SetTerms(after=terms.number, duration_ms=9000, pause_ms=900, drift_ppm=9, takeover="operator")
+    cluster.among = Electorate(voters=(1, 2, 3))
     cluster.done(order)
+    cluster.among = BFT
     number = cluster.done(
         AcquireLease(node="a", after=cluster.state.leases["a"].number, boot="b", terms=terms.number + 1), by="node:a"
     )
     assert number
-    assert cluster.refused(word(cluster, 1)) == "lease-held"
+    assert cluster.refused(word(cluster, 1), by="member:m1") == "lease-held"

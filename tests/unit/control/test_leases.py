@@ -61,11 +61,14 @@ class LeaseWorld:
         heapq.heappush(self.todo, (self.true_ms + self.rng.uniform(least, most), self.rng.getrandbits(60), do))
 
     def commit(self, command, by="node:a"):
-        applied = apply(self.state, self.state.applied + 1, seal(command, by=by), self.among)
+        applied = apply(self.state, self.state.applied + 1, self.sealed(command, by), self.among)
         self.history.append(applied.events)
         for member in range(self.members):
             self.later(lambda member=member: self.catch_up(member))
         return applied
+
+    def sealed(self, command, by) -> bytes:
+        return seal(command, by=by)
 
     def catch_up(self, member) -> None:
         """The member applies what it has not yet; the later, the longer it waits before it ends a lease."""
