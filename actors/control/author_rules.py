@@ -45,6 +45,7 @@ from actors.control.commands import (
     StartGuest,
     StopGuest,
     Upgrade,
+    VoidMove,
     VouchNode,
     YieldLease,
 )
@@ -112,6 +113,9 @@ def _as_node(state: ControlState, command: _Nodes, author: str) -> None:
             _of_its_site(state, guest_of(state, command.guest).node, author)
         case AdvanceMove() | CommitMove() | EndMove():
             _of_its_site(state, job_of(state, command.job).source, author)
+        case VoidMove():
+            known = state.jobs.get(command.job)
+            _of_its_site(state, known.source if known else command.source, author)
         case AcquireLease() | RenewLease() | YieldLease() | EnrolNode():
             # Their own rules: the node itself.
             pass

@@ -352,6 +352,16 @@ class EndMove(Command, frozen=True, kw_only=True):
     error: Text = ""
 
 
+class VoidMove(Command, frozen=True, kw_only=True):
+    """The move never begins, or ends as if it had not: its manager gave it up without knowing whether it has begun."""
+
+    SINCE: ClassVar[int] = 5
+    job: Label
+    guest: Name
+    source: Name
+    target: Name
+
+
 # -- whose word it is -------------------------------------------------------------------------------------------------
 
 
@@ -375,7 +385,7 @@ ClusterCommand = (
 )
 LeaseCommand = SetTerms | AcquireLease | RenewLease | ExpireLease | AttestExpiry | YieldLease | Override
 GuestCommand = DefineGuest | RemoveGuest | StartGuest | StopGuest | FailOver | SetReplica | MarkReplica | RemoveReplica
-MoveCommand = BeginMove | AdvanceMove | CommitMove | EndMove
+MoveCommand = BeginMove | AdvanceMove | CommitMove | EndMove | VoidMove
 SessionCommand = OpenSession | CloseSession
 AnyCommand = ClusterCommand | LeaseCommand | GuestCommand | MoveCommand | SessionCommand
 LoggedCommand = AnyCommand | Signed

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from actors.control.commands import AdvanceMove, BeginMove, CommitMove, EndMove, MoveCommand
+from actors.control.commands import AdvanceMove, BeginMove, CommitMove, EndMove, MoveCommand, VoidMove
 from actors.control.decision import Asked, Change, Outcome, Refusal, Refused
 from actors.control.model import ControlState, Job, Run
 from actors.control.ownership import (
@@ -33,6 +33,12 @@ BEFORE: dict[State, frozenset[State]] = {
 }
 """From which states each one may be entered. Entering a state again changes nothing."""
 
+SKIPS_SINCE = 5
+SKIPS: dict[State, frozenset[State]] = {
+    State.PERFORM: frozenset({State.BEGIN}),
+    State.COMPLETED: frozenset({State.FINISH}),
+}
+"""From where also, since that version of the rules: what is skipped guards nothing."""
 
 _ADVANCES = frozenset({State.PREPARE, State.PERFORM, State.SWITCHOVER, State.ROLLING_BACK, State.CONFIRM})
 
@@ -52,6 +58,8 @@ def decide(state: ControlState, command: MoveCommand, asked: Asked) -> Outcome:
             return _commit(state, command)
         case EndMove():
             return _end(state, command, asked)
+        case VoidMove():
+            return _void(state, command, asked)
 
 
 def _begin(state: ControlState, command: BeginMove, asked: Asked) -> Outcome:
@@ -79,12 +87,13 @@ def _begin(state: ControlState, command: BeginMove, asked: Asked) -> Outcome:
     return Outcome(changes=changes, number=job.epoch)
 
 
-def _enter(job: Job, state: State, among: frozenset[State]) -> None:
+def _enter(now: ControlState, job: Job, state: State, among: frozenset[State]) -> None:
     if state not in among:
         raise Refused(Refusal.MALFORMED, f"{state} is not entered by this command")
     if job.state in PAST_NO_RETURN and state not in PAST_NO_RETURN:
         raise Refused(Refusal.PAST_NO_RETURN, f"{job.guest} belongs to {job.target} since move {job.id} is {job.state}")
-    if job.state not in BEFORE[state]:
+    skips = SKIPS.get(state, frozenset()) if now.cluster.version >= SKIPS_SINCE else frozenset()
+    if job.state not in BEFORE[state] | skips:
         raise Refused(Refusal.NOT_THEN, f"move {job.id} is {job.state}, from which it can't go to {state}")
 
 
@@ -92,7 +101,7 @@ def _advance(state: ControlState, command: AdvanceMove) -> Outcome:
     job = job_of(state, command.job)
     if job.state is command.state:
         return Outcome(number=job.epoch)
-    _enter(live(job), command.state, _ADVANCES)
+    _enter(state, live(job), command.state, _ADVANCES)
     new = replace(
         job,
         state=command.state,
@@ -106,7 +115,7 @@ def _commit(state: ControlState, command: CommitMove) -> Outcome:
     job = job_of(state, command.job)
     if job.state in PAST_NO_RETURN:
         return Outcome(number=job.epoch)
-    _enter(live(job), State.FINISH, PAST_NO_RETURN)
+    _enter(state, live(job), State.FINISH, PAST_NO_RETURN)
     if not job.started:
         raise Refused(Refusal.NOT_THEN, f"move {job.id} was never started, so {job.target} can't have the guest")
     guest = guest_of(state, job.guest)
@@ -122,7 +131,7 @@ def _end(state: ControlState, command: EndMove, asked: Asked) -> Outcome:
     job = job_of(state, command.job)
     if job.state is command.state:
         return Outcome(number=job.epoch)
-    _enter(live(job), command.state, ENDED)
+    _enter(state, live(job), command.state, ENDED)
     guest = guest_of(state, job.guest)
     ruling = job.ruling
     run = guest.run
@@ -139,6 +148,25 @@ def _end(state: ControlState, command: EndMove, asked: Asked) -> Outcome:
         *oldest_ended(state),
     )
     return Outcome(changes=changes, number=guest.epoch)
+
+
+def _void(state: ControlState, command: VoidMove, asked: Asked) -> Outcome:
+    """An ended record stands under the move's name, so that a `BeginMove` which comes later is refused."""
+    job = state.jobs.get(command.job)
+    if job is None:
+        job = Job(id=command.job, guest=command.guest, source=command.source, target=command.target, epoch=0)
+    elif job.state in PAST_NO_RETURN:
+        raise Refused(Refusal.PAST_NO_RETURN, f"{job.guest} belongs to {job.target} since move {job.id} is {job.state}")
+    elif job.state in ENDED:
+        return Outcome(number=job.epoch)
+    elif job.started:
+        raise Refused(Refusal.NOT_THEN, f"move {job.id} was started: who has {job.guest} must be found out first")
+    ended = replace(job, state=State.FAILED, ruling=Ruling.SOURCE_KEEPS, ended_index=asked.index)
+    guest = state.guests.get(job.guest)
+    held = guest is not None and guest.job == job.id
+    freed = (Change("guests", guest.name, replace(guest, job="")),) if guest is not None and held else ()
+    changes = (Change("jobs", job.id, ended), *freed, *oldest_ended(state))
+    return Outcome(changes=changes, number=job.epoch, detail="" if held else f"{job.id} never begins")
 
 
 def oldest_ended(state: ControlState) -> list[Change]:

@@ -1,24 +1,21 @@
 """The job's state machine: a job and an event in, the next job and a list of instructions out. No clock, no I/O.
 
-The caller must have the returned job on disk before it performs any of the instructions, and performs them in order.
+The caller must have the returned job on disk before it performs any of the instructions, and begins them in order: each
+once the one before it is done, unless that may go on beside it.
 Events that answer an instruction carry the state it was given in; answers to an earlier state's are ignored, since
 entering a state always asks for whatever that state needs to know.
 """
 
-import msgspec
-
 from actors.errors import HypervisorFailed, MoveFailed, NotConverging, NovaCronError, StreamCorrupt
 from actors.hypervisor.messages import Switchover
+from actors.migration.answer import RETRY_S, Answer
 from actors.migration.events import (
     Announce,
     CancelAsked,
-    Deadline,
-    Do,
     Event,
     Instruction,
     Observed,
     PauseChanged,
-    Read,
     Restarted,
     Started,
     StepDone,
@@ -27,7 +24,6 @@ from actors.migration.events import (
 )
 from actors.migration.stall import stall_of
 from actors.migration.states import (
-    ENDED,
     PAST_NO_RETURN,
     PAUSE_OPEN,
     SIDE_OF,
@@ -43,7 +39,7 @@ from actors.migration.verdict import GONE, Verdict, decide, executed
 
 POLL_S = 0.5
 SWITCHOVER_POLL_S = 0.1
-RETRY_S = 1.0
+FINISH_POLL_S = 0.05
 DEBT_RETRY_S = 10.0
 _UNDO = (Step.UNDO_SOURCE, Step.UNDO_TARGET, Step.UNDO_STATE)
 _FINISH = (Step.FINISH_STATE, Step.FINISH_TARGET, Step.FINISH_SOURCE)
@@ -75,14 +71,8 @@ def handle(job: Job, event: Event, deadlines: Deadlines) -> tuple[Job, list[Inst
     return turn.job, turn.instructions
 
 
-class _Turn:
+class _Turn(Answer):
     """One event's handling."""
-
-    def __init__(self, job: Job, at: float, deadlines: Deadlines) -> None:
-        self.job = job
-        self.instructions: list[Instruction] = []
-        self._at = at
-        self._deadlines = deadlines
 
     # -- events -------------------------------------------------------------------------------------------------
 
@@ -95,8 +85,12 @@ class _Turn:
         match self.job.state:
             case State.BEGIN | State.PREPARE:
                 self._fail(MoveFailed(job=self.job.id, state=self.job.state, reason="the manager was restarted"))
-            case State.PERFORM | State.SWITCHOVER | State.FINISH:
+            case State.PERFORM | State.SWITCHOVER:
                 self._rearm()
+                self._read()
+            case State.FINISH:
+                self._rearm()
+                self._commit()
                 self._read()
             case State.CONFIRM:
                 self._rearm()
@@ -154,6 +148,10 @@ class _Turn:
                 self._set(move_started=True)
                 self._enter(State.PERFORM)
                 self._do(Step.START)
+            case _, Step.COMMIT:
+                self._set(committed=True)
+                if self.job.state is State.CONFIRM:
+                    self._finish_sides()
             case _:
                 self._read()
 
@@ -161,6 +159,11 @@ class _Turn:
         step = event.step
         if step in SIDE_OF:
             self._retry(step)
+        elif step is Step.COMMIT and self.job.state is State.CONFIRM:
+            # The job ends by what both hypervisors say; what is owed to the control state says the same later.
+            self._finish_sides()
+        elif step is Step.COMMIT:
+            self._commit(RETRY_S)
         elif self.job.state is State.ROLLING_BACK:
             self._read(RETRY_S)
         else:
@@ -200,8 +203,7 @@ class _Turn:
         if self.job.state is State.PERFORM and (arrived or self.job.stopped_at):
             self._enter(State.SWITCHOVER)
         if arrived:
-            self._enter(State.FINISH)
-            self._finish(event)
+            self._arrived(event)
         elif event.codec_failure:
             self._fail(StreamCorrupt(reason=event.codec_failure))
         elif here is not None and here.outcome == "failed":
@@ -239,19 +241,35 @@ class _Turn:
         if begins:
             self.instructions.append(Announce(kind="stalled", job=self.job))
 
+    def _arrived(self, event: Observed) -> None:
+        self._enter(State.FINISH)
+        if not _over(event):
+            self._commit()
+        self._finish(event)
+
+    def _commit(self, after_s: float = 0.0) -> None:
+        """Have the point of no return agreed on, while libvirt says its last words."""
+        if Side.STATE in self.job.owed and not self.job.committed:
+            self._do(Step.COMMIT, beside=True, after_s=after_s)
+
     def _finish(self, event: Observed) -> None:
-        here = event.source.status
-        if here is None or here.outcome == "running":
-            self._read(SWITCHOVER_POLL_S if here else RETRY_S)
-            return
-        self._enter(State.CONFIRM)
-        self._confirm()
+        if _over(event):
+            self._enter(State.CONFIRM)
+            self._confirm()
+        else:
+            self._read(FINISH_POLL_S if event.source.status else RETRY_S)
 
     def _confirm(self) -> None:
         # The point of no return is agreed on before anything that could not be taken back is done about it.
+        if Side.STATE in self.job.owed and not self.job.committed:
+            self._do(Step.COMMIT)
+        else:
+            self._finish_sides()
+
+    def _finish_sides(self) -> None:
         for step in _FINISH:
             if SIDE_OF[step] in self.job.owed:
-                self._do(step)
+                self._do(step, beside=True)
         if not self.job.owed:
             self._read()
 
@@ -316,8 +334,7 @@ class _Turn:
     def _arrived_after_all(self, event: Observed) -> None:
         cause = "the cancel" if self.job.cancel_asked else self.job.error
         self._set(error="", error_fields={}, note=f"{cause} came too late: the target already has the guest")
-        self._enter(State.FINISH)
-        self._finish(event)
+        self._arrived(event)
 
     def _clean_up(self) -> None:
         for step in _UNDO:
@@ -365,33 +382,7 @@ class _Turn:
             if SIDE_OF[step] in self.job.owed:
                 self._do(step, after_s=after_s)
 
-    # -- making the answer --------------------------------------------------------------------------------------
 
-    def _set(self, **changes: object) -> None:
-        self.job = msgspec.structs.replace(self.job, **changes)
-
-    def _enter(self, state: State) -> None:
-        self._set(state=state, since=self._at)
-        self.instructions.append(Announce(kind="state", job=self.job))
-        if state not in ENDED:
-            self.instructions.append(Deadline(state=state, after_s=self._deadlines.of(state)))
-
-    def _rearm(self) -> None:
-        left_s = self.job.since + self._deadlines.of(self.job.state) - self._at
-        self.instructions.append(Deadline(state=self.job.state, after_s=max(RETRY_S, left_s)))
-
-    def _overdue(self) -> None:
-        self._set(since=self._at)
-        self._rearm()
-        self.instructions.append(Announce(kind="error", job=self.job))
-
-    def _explain(self, reason: str) -> None:
-        if self.job.note != reason:
-            self._set(note=reason)
-            self.instructions.append(Announce(kind="state", job=self.job))
-
-    def _do(self, step: Step, *, resume: bool = False, after_s: float = 0.0) -> None:
-        self.instructions.append(Do(step=step, resume=resume, after_s=after_s))
-
-    def _read(self, after_s: float = 0.0) -> None:
-        self.instructions.append(Read(after_s=after_s))
+def _over(event: Observed) -> bool:
+    """True when libvirt's job at the source is known to be over."""
+    return event.source.status is not None and event.source.status.outcome != "running"

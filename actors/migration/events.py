@@ -84,10 +84,14 @@ Event = Started | Restarted | CancelAsked | TimedOut | StepDone | StepFailed | O
 
 
 class Do(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Perform `step` after `after_s` seconds and report it. `resume`: with UNDO_SOURCE, let the paused guest go on."""
+    """Perform `step` after `after_s` seconds and report it. `resume`: with UNDO_SOURCE, let the paused guest go on.
+
+    `beside`: what follows need not wait until it is done.
+    """
 
     step: Step
     resume: bool = False
+    beside: bool = False
     after_s: float = 0.0
 
 

@@ -1,9 +1,9 @@
-"""Runs one job: feeds its engine, writes the journal, and performs what comes out, one instruction after another."""
+"""Runs one job: feeds its engine, writes the journal, and performs what comes out: one instruction after another, but
+for those that the engine lets go on beside the next."""
 
 import asyncio
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -84,7 +84,8 @@ class Runner:
         self._progress_due_s = 0.0
         self._progress_news = False
         self._inbox: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue()
-        self._pending: deque[_Due] = deque()
+        self._pending: list[_Due] = []
+        self._beside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -104,7 +105,8 @@ class Runner:
                 if handled is not None and not handled.done():
                     handled.set_result(None)
         finally:
-            worker.cancel()
+            for task in (worker, *self._beside):
+                task.cancel()
             if self._timer:
                 self._timer.cancel()
             while not self._inbox.empty():
@@ -205,8 +207,10 @@ class Runner:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            left_s = self._pending[0].at_s - loop.time() if self._pending else None
-            if left_s is None or left_s > 0:
+            # Of those that are due at the same time the first that was instructed.
+            due = min(self._pending, key=lambda each: each.at_s, default=None)
+            left_s = due.at_s - loop.time() if due else None
+            if due is None or left_s is None or left_s > 0:
                 self._wake.clear()
                 try:
                     async with asyncio.timeout(left_s):
@@ -214,12 +218,20 @@ class Runner:
                 except TimeoutError:
                     pass
                 continue
-            due = self._pending.popleft()
-            if isinstance(due.instruction, Do):
-                event: Event = await self._perform(due.instruction, due.issued_in)
+            self._pending.remove(due)
+            if isinstance(due.instruction, Do) and due.instruction.beside:
+                task = asyncio.create_task(self._follow(due), name=f"{due.instruction.step} {self.job.id}")
+                self._beside.add(task)
+                task.add_done_callback(self._beside.discard)
             else:
-                event = await self._read(due.issued_in)
-            self._inbox.put_nowait((event, None))
+                await self._follow(due)
+
+    async def _follow(self, due: _Due) -> None:
+        if isinstance(due.instruction, Do):
+            event: Event = await self._perform(due.instruction, due.issued_in)
+        else:
+            event = await self._read(due.issued_in)
+        self._inbox.put_nowait((event, None))
 
     async def _perform(self, do: Do, issued_in: State) -> Event:
         try:

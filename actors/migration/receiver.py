@@ -14,7 +14,7 @@ from actors.errors import NodeUnknown, NovaCronError
 from actors.hypervisor.messages import FinishMove, GuestInfo, JobPaths, MoveJob, MoveStatus, PrepareIncoming
 from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob, Welcome
 from actors.migration.paths import arrived, offered
-from actors.migration.remotes import Remotes, all_of
+from actors.migration.remotes import Remotes, all_of, at_once
 from actors.transport.messages import Expose
 
 # The manager asking from the other side waits a little longer than this one does for its own agent.
@@ -93,6 +93,14 @@ class Here:
         prepare = PrepareIncoming(job=request.job, source=request.source, info=guest.info, xml=guest.xml)
         paths = await self._remotes.agent(node).prepare_incoming(prepare, self._prepare_s)
         coded = request.path == "coded"
+        memory, disks = (paths.wire, paths.nbd_wire) if coded else (paths.ram, paths.nbd)
+        transport = self._remotes.transport(node)
+        steps = [
+            transport.expose(
+                Expose(tag=request.job, service=f"{service}:{request.job}", connect_path=path, peer=request.source)
+            )
+            for service, path in (("ram", memory), ("libvirt", paths.libvirtd), ("nbd", disks))
+        ]
         if coded:
             opening = OpenDecoder(
                 job=request.job,
@@ -101,13 +109,8 @@ class Here:
                 files=[disk.path for disk in guest.info.disks if disk.read_only],
                 disks=disks_of(guest.info, paths),
             )
-            await self._remotes.decoder(node).decode(opening)
-        memory, disks = (paths.wire, paths.nbd_wire) if coded else (paths.ram, paths.nbd)
-        transport = self._remotes.transport(node)
-        for service, path in (("ram", memory), ("libvirt", paths.libvirtd), ("nbd", disks)):
-            name = f"{service}:{request.job}"
-            exposed = Expose(tag=request.job, service=name, connect_path=path, peer=request.source)
-            await transport.expose(exposed)
+            steps.append(self._remotes.decoder(node).decode(opening))
+        await at_once(*steps)
 
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
         """The move as the target's hypervisor has it."""
@@ -135,7 +138,7 @@ class Here:
         """End the job in the agent, the decoder and the transport."""
         node = request.target
         finish = FinishMove(job=request.job, guest=request.guest, roll_back=request.roll_back)
-        await all_of(
+        await (all_of if request.roll_back else at_once)(
             self._remotes.agent(node).finish_move(finish),
             self._remotes.decoder(node).close(request.job),
             self._remotes.transport(node).close(request.job),

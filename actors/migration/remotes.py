@@ -1,5 +1,6 @@
 """Every call that the manager makes to other actors, typed, in one place."""
 
+import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -264,6 +265,13 @@ class Remotes:
         """Ask the manager of another site."""
         to = self.calls.central("manager", site)
         return await self.calls.call(to, method, request, response, deadline_s or self.deadline_s)
+
+
+async def at_once(*steps: Awaitable[None]) -> None:
+    """Do every step at the same time and wait for each, also when one fails; then raise the first of their errors."""
+    for result in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 async def all_of(*steps: Awaitable[None]) -> None:

@@ -25,7 +25,7 @@ from actors.migration.messages import EndTarget, Receive, TargetJob
 from actors.migration.owners import Owners
 from actors.migration.paths import departed
 from actors.migration.receiver import Target, disks_of
-from actors.migration.remotes import Remotes, all_of
+from actors.migration.remotes import Remotes, all_of, at_once
 from actors.migration.states import Job, State, Step
 from actors.transport.messages import Forward
 
@@ -69,6 +69,7 @@ class Saga:
         self._plan = plan
         self._target = target
         self._here: JobPaths | None = None
+        self._committing: asyncio.Task[None] | None = None
 
     async def perform(self, job: Job, do: Do) -> None:
         """Perform one step.
@@ -78,16 +79,15 @@ class Saga:
         """
         match do.step:
             case Step.FREEZE:
-                request = PrepareOutgoing(job=job.id, guest=job.guest, target=job.target)
-                self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
-                await self._owners.begin(job)
+                await self._freeze(job)
             case Step.RECEIVE:
                 await self._receive(job)
             case Step.WIRE:
                 await self._wire(job)
             case Step.START:
-                await self._owners.perform(job)
                 await self._remotes.agent(job.source).start_move(self._start(job))
+            case Step.COMMIT:
+                await self._commit(job)
             case Step.ABORT:
                 await self._remotes.agent(job.source).abort_move(MoveJob(job=job.id, guest=job.guest))
             case Step.UNDO_SOURCE:
@@ -95,9 +95,7 @@ class Saga:
             case Step.UNDO_TARGET:
                 await self._end_target(job, roll_back=True)
             case Step.FINISH_SOURCE:
-                await self._end_source(job, roll_back=False, resume=False)
-                if job.state is State.CONFIRM and not job.source_gone:
-                    await self._remove_remains(job)
+                await self._finish_source(job)
             case Step.FINISH_TARGET:
                 await self._end_target(job, roll_back=False)
             case Step.UNDO_STATE:
@@ -130,33 +128,42 @@ class Saga:
 
     # -- the way there --------------------------------------------------------------------------------------------
 
+    async def _freeze(self, job: Job) -> None:
+        record = asyncio.create_task(self._owners.record(job))
+        try:
+            request = PrepareOutgoing(job=job.id, guest=job.guest, target=job.target)
+            self._here = await self._remotes.agent(job.source).prepare_outgoing(request)
+            await self._owners.begin(job, await record)
+        finally:
+            record.cancel()
+
     async def _receive(self, job: Job) -> None:
+        """Have the target ready, the source's sockets listening, and the start agreed on, all at once."""
         guest = self._planned().guest
         receive = Receive(job=job.id, source=job.source, target=job.target, guest=guest, path=job.path)
-        agreed = asyncio.create_task(self._owners.prepare(job))
-        try:
-            await self._target.receive(receive)
-        finally:
-            await agreed
+        await at_once(self._target.receive(receive), self._listen(job), self._owners.perform(job))
 
-    async def _wire(self, job: Job) -> None:
-        plan, here = self._planned(), self._here
-        assert here is not None, "frozen before it is wired"
+    async def _listen(self, job: Job) -> None:
+        plan, here = self._planned(), self._frozen()
         transport = self._remotes.transport(job.source)
         await transport.connect(job.target, plan.streams)
         memory, disks = (here.wire, here.nbd_wire) if job.path == "coded" else (here.ram, here.nbd)
         lines = (("ram", memory, _MEMORY), ("libvirt", here.libvirt, _LIBVIRT), ("nbd", disks, _DISKS))
-        for service, path, priority in lines:
-            name = f"{service}:{job.id}"
-            forward = Forward(
+        forwards = [
+            Forward(
                 tag=job.id,
                 listen_path=path,
                 peer=job.target,
-                service=name,
+                service=f"{service}:{job.id}",
                 priority=priority,
                 job_bytes_per_s=round(job.max_mbit * 125_000),
             )
-            await transport.forward(forward)
+            for service, path, priority in lines
+        ]
+        await at_once(*(transport.forward(each) for each in forwards))
+
+    async def _wire(self, job: Job) -> None:
+        plan, here = self._planned(), self._frozen()
         if job.path == "coded":
             opening = OpenEncoder(
                 job=job.id,
@@ -177,16 +184,36 @@ class Saga:
         assert self._plan is not None, "only a job of this manager's own gets this far"
         return self._plan
 
+    def _frozen(self) -> JobPaths:
+        assert self._here is not None, "frozen before it is wired"
+        return self._here
+
     # -- the end of it --------------------------------------------------------------------------------------------
+
+    async def _commit(self, job: Job) -> None:
+        """Asked for again while it is being agreed on, it is not proposed twice."""
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._owners.commit(job), name=f"commit {job.id}")
+        try:
+            await asyncio.shield(self._committing)
+        except asyncio.CancelledError:
+            self._committing.cancel()
+            raise
 
     async def _end_source(self, job: Job, *, roll_back: bool, resume: bool) -> None:
         agent = self._remotes.agent(job.source)
         request = FinishMove(job=job.id, guest=job.guest, roll_back=roll_back, resume=resume)
-        await all_of(
+        # A roll-back cuts the channels last: libvirt may still be using them.
+        await (all_of if roll_back else at_once)(
             agent.finish_move(request),
             self._remotes.encoder(job.source).close(job.id),
             self._remotes.transport(job.source).close(job.id),
         )
+
+    async def _finish_source(self, job: Job) -> None:
+        await self._end_source(job, roll_back=False, resume=False)
+        if job.state is State.CONFIRM and not job.source_gone:
+            await self._remove_remains(job)
 
     async def _remove_remains(self, job: Job) -> None:
         """Remove what still stands at the source although the target has executed the guest (V2).

@@ -47,6 +47,7 @@ class Step(StrEnum):
     RECEIVE = "receive"
     WIRE = "wire"
     START = "start"
+    COMMIT = "commit"
     ABORT = "abort"
     UNDO_SOURCE = "undo-source"
     UNDO_TARGET = "undo-target"
@@ -74,8 +75,8 @@ STEPS_IN: dict[State, frozenset[Step]] = {
     State.PREPARE: frozenset({Step.RECEIVE, Step.WIRE}),
     State.PERFORM: frozenset({Step.START}),
     State.SWITCHOVER: frozenset(),
-    State.FINISH: frozenset(),
-    State.CONFIRM: _FINISHING,
+    State.FINISH: frozenset({Step.COMMIT}),
+    State.CONFIRM: _FINISHING | {Step.COMMIT},
     State.ROLLING_BACK: _UNDOING | {Step.ABORT},
     State.COMPLETED: _FINISHING,
     State.FAILED: _UNDOING,
@@ -95,8 +96,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One move, as the journal keeps it.
 
     `owed`: sides where this job may have made something that is not cleaned up yet. `move_started`: libvirt may have
-    been told to begin. `since`: when the present state was entered. `error` is the first failure; `note` says what the
-    job waits for, or what else is worth knowing.
+    been told to begin. `committed`: it is agreed on that the target owns the guest. `since`: when the present state was
+    entered. `error` is the first failure; `note` says what the job waits for, or what else is worth knowing.
 
     `rtt_ms` of the link and `fixed_ms`, the part of the pause that no pages take, were expected at the beginning.
     `predicted_pause_ms`: when QEMU was last allowed to stop the guest. `pages_at`, `sent_at`: when the source handed
@@ -116,6 +117,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float = 0.0
     owed: frozenset[Side] = frozenset()
     move_started: bool = False
+    committed: bool = False
     cancel_asked: bool = False
     ruling: Ruling = Ruling.OPEN
     source_gone: bool = False

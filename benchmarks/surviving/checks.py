@@ -116,7 +116,7 @@ def _acknowledged(history: History, trail: list[TrailEntry]) -> Iterator[str]:
 
 def _verdicts(history: History, owners: Owners, trail: list[TrailEntry]) -> Iterator[str]:
     """V4: the manager, and with it both nodes, ended each move as it was agreed on."""
-    ends = {entry.subject for entry in trail if entry.command == "endmove"}
+    ends = {entry.body.get("job") for entry in trail if entry.command in {"endmove", "voidmove"}}
     for ended in history.ended:
         move = owners.moves.get(ended.job)
         if move is None:

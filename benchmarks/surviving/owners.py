@@ -85,6 +85,7 @@ class Owners:
             "advancemove": self._advance,
             "commitmove": self._commit,
             "endmove": self._end,
+            "voidmove": self._void,
         }
         for entry in trail:
             if step := steps.get(entry.command):
@@ -283,6 +284,15 @@ class Owners:
         ended = move.started and not move.committed and body.get("ruling") == "guest-ended"
         guest.runs = guest.runs and not ended
         self._release(move.guest, entry.at_ms, keeps="" if ended else guest.node)
+
+    def _void(self, entry: TrailEntry, body: dict[str, Any]) -> None:
+        guest = self._guests.setdefault(body["guest"], _Owned())
+        move = self.moves.get(body["job"])
+        if move is None or guest.job != body["job"]:
+            return
+        if move.started:
+            self._fault(entry, "it was started, so who has the guest had to be found out")
+        guest.job = ""
 
     # -- times --------------------------------------------------------------------------------------------------------
 

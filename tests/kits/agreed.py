@@ -14,14 +14,14 @@ class Agreed:
     `away`: nobody answers. `lost_answers`: so many commands are agreed on without their proposer hearing of it.
     """
 
-    def __init__(self, *nodes: str) -> None:
+    def __init__(self, *nodes: str, version: int = VERSION) -> None:
         self.state = ControlState()
         self.away = False
         self.lost_answers = 0
         self.asked: list[AnyCommand] = []
         for node in nodes:
             self.must(JoinNode(node=node, site=node, speaks=VERSION), "operator:test")
-        self.must(Upgrade(to=VERSION), "operator:test")
+        self.must(Upgrade(to=version), "operator:test")
 
     def must(self, command: AnyCommand, by: str) -> int:
         """Apply a command that has to be accepted; what it granted."""

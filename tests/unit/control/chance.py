@@ -122,6 +122,7 @@ def some_command(rng: random.Random, state: ControlState) -> tuple[c.AnyCommand,
         c.AdvanceMove: {"job": job, "state": rng.choice(list(State))},
         c.CommitMove: {"job": job},
         c.EndMove: {"job": job, "state": rng.choice(list(State)), "ruling": rng.choice(list(Ruling))},
+        c.VoidMove: {"job": job, "guest": guest, "source": rng.choice(NODES), "target": node},
     }[kind]
     fields = {
         name: max(0, value) if type(value) is int and name != "checkpoint" else value for name, value in fields.items()

@@ -23,12 +23,13 @@ from actors.control.commands import (
     SetReplica,
     StartGuest,
     StopGuest,
+    VoidMove,
     YieldLease,
 )
 from actors.control.decision import Electorate
 from actors.control.leases import wait_ms
 from actors.control.model import VERSION, LeaseState, Run
-from actors.control.move_rules import BEFORE, ENDED_JOBS_KEPT
+from actors.control.move_rules import BEFORE, ENDED_JOBS_KEPT, SKIPS_SINCE
 from actors.control.ownership import Right, risk_of, standing
 from actors.migration.states import ENDED, PAST_NO_RETURN, Ruling, State
 from tests.unit.control.kit import Cluster, three_sites
@@ -121,6 +122,52 @@ def test_a_move_has_one_point_of_no_return():
     cluster.done(EndMove(job="m-1", state=State.COMPLETED))
     assert cluster.state.guests["web"].job == ""
     assert standing(cluster.state, "web", "b").epoch == after
+
+
+@pytest.mark.parametrize("version", [SKIPS_SINCE - 1, SKIPS_SINCE])
+def test_the_states_that_guard_nothing_may_be_skipped_from_version_5_on(version):
+    cluster = three_sites(version=version)
+    cluster.running("web", "a")
+    begun(cluster)
+    perform, over = AdvanceMove(job="m-1", state=State.PERFORM), EndMove(job="m-1", state=State.COMPLETED)
+    if version < SKIPS_SINCE:
+        assert cluster.refused(perform) == "not-then"
+        cluster.done(AdvanceMove(job="m-1", state=State.PREPARE))
+    cluster.done(perform)
+    assert rights(cluster) == {"a": Right.LEAVE, "b": Right.LEAVE, "c": Right.NONE}
+    assert cluster.refused(over) == "not-then"
+    cluster.done(CommitMove(job="m-1"))
+    if version < SKIPS_SINCE:
+        assert cluster.refused(over) == "not-then"
+        cluster.done(AdvanceMove(job="m-1", state=State.CONFIRM))
+    cluster.done(over)
+    assert rights(cluster) == {"a": Right.NONE, "b": Right.RUN, "c": Right.NONE}
+
+
+def test_a_move_that_was_given_up_never_begins():
+    cluster = three_sites()
+    epoch = cluster.running("web", "a")
+    void = VoidMove(job="m-1", guest="web", source="a", target="b")
+    cluster.done(void)
+    assert cluster.refused(BeginMove(job="m-1", guest="web", target="b", epoch=epoch)) == "busy"
+    assert cluster.state.guests["web"].job == ""
+    cluster.done(void)
+    begun(cluster, job="m-2")
+    cluster.done(VoidMove(job="m-2", guest="web", source="a", target="b"))
+    assert rights(cluster) == {"a": Right.RUN, "b": Right.NONE, "c": Right.NONE}
+    assert cluster.state.jobs["m-2"].state is State.FAILED
+
+
+def test_a_move_that_was_started_can_not_be_taken_for_one_that_never_began():
+    cluster = three_sites()
+    cluster.running("web", "a")
+    begun(cluster, until=State.PERFORM)
+    void = VoidMove(job="m-1", guest="web", source="a", target="b")
+    assert cluster.refused(void) == "not-then"
+    cluster.done(CommitMove(job="m-1"))
+    assert cluster.refused(void) == "past-no-return"
+    cluster.done(EndMove(job="m-1", state=State.COMPLETED))
+    assert cluster.refused(void) == "past-no-return"
 
 
 def test_a_rolled_back_move_leaves_the_guest_and_its_epoch_is_never_used():

@@ -2,6 +2,7 @@
 
 import contextlib
 from functools import partial
+from itertools import takewhile
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ AT_TARGET = {Step.RECEIVE, Step.UNDO_TARGET, Step.FINISH_TARGET}
 
 
 class Manager:
-    """What the executor does, one instruction at a time; the journal is `disk`."""
+    """What the executor does, one step after the other, those beside each other in any order; the journal is `disk`."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -82,6 +83,7 @@ class Manager:
             Step.RECEIVE: world.receive,
             Step.WIRE: lambda: None,
             Step.START: world.start,
+            Step.COMMIT: lambda: world.agree("target"),
             Step.ABORT: world.abort,
             Step.UNDO_SOURCE: partial(world.undo_source, resume=do.resume),
             Step.UNDO_TARGET: world.undo_target,
@@ -91,8 +93,11 @@ class Manager:
             Step.FINISH_STATE: lambda: world.agree("target"),
         }[do.step]()
 
-    def advance(self, answer: str = "done") -> None:
-        """The next thing the executor would do; reading is two steps, the source's first."""
+    def advance(self, answer: str = "done", *, later: int = 0) -> None:
+        """The next thing the executor would do; reading is two steps, the source's first.
+
+        `later`: so many of the steps that others may go on beside are still under way.
+        """
         if self.half_read is not None:
             issued_in, source = self.half_read
             self.half_read = None
@@ -101,7 +106,8 @@ class Manager:
             target = self.world.target.read() if ask else None
             self.feed(Observed(at=3, issued_in=issued_in, source=source, target=target))
         elif self.pending:
-            issued_in, instruction = self.pending.pop(0)
+            beside = takewhile(lambda each: isinstance(each[1], Do) and each[1].beside, self.pending[:-1])
+            issued_in, instruction = self.pending.pop(min(later, len(list(beside))))
             if isinstance(instruction, Read):
                 self.half_read = (issued_in, self.world.source.read())
             else:
@@ -133,14 +139,14 @@ class Moves(RuleBasedStateMachine):
 
     # -- the manager --------------------------------------------------------------------------------------------
 
-    @rule(times=st.integers(1, 4))
-    def goes_on(self, times):
+    @rule(times=st.integers(1, 4), later=st.integers(0, 2))
+    def goes_on(self, times, later):
         for _ in range(times):
-            self.manager.advance()
+            self.manager.advance(later=later)
 
-    @rule(answer=st.sampled_from(["lost", "late", "refused"]))
-    def step_goes_wrong(self, answer):
-        self.manager.advance(answer)
+    @rule(answer=st.sampled_from(["lost", "late", "refused"]), later=st.integers(0, 2))
+    def step_goes_wrong(self, answer, later):
+        self.manager.advance(answer, later=later)
 
     @rule()
     def manager_is_killed(self):

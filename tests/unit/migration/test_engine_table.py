@@ -73,6 +73,7 @@ def jobs(state):
     yield job(state)
     yield job(state, cancel_asked=True)
     yield job(state, owed=frozenset({Side.TARGET}))
+    yield job(state, committed=True)
     if state is State.ROLLING_BACK:
         yield job(state, move_started=False, ruling=Ruling.SOURCE_KEEPS)
         yield job(state, ruling=Ruling.SOURCE_KEEPS)
@@ -80,7 +81,7 @@ def jobs(state):
 
 def test_how_many_there_are():
     """A new state, step or event must be thought of in this file, in `verdict`, and in docs/jobs.md."""
-    assert (len(State), len(Step), len(Event.__args__)) == (10, 11, 8)
+    assert (len(State), len(Step), len(Event.__args__)) == (10, 12, 8)
     assert {State.COMPLETED, State.FAILED, State.CANCELLED} == ENDED
     assert {State.FINISH, State.CONFIRM, State.COMPLETED} == PAST_NO_RETURN
 
@@ -111,6 +112,8 @@ def check(before, event, after, instructions):
     if after.state in PAST_NO_RETURN:
         assert not any(each.resume for each in instructions if isinstance(each, Do)), story
         assert Step.UNDO_TARGET not in steps, story
+    if after.state is State.CONFIRM and after.state is not before.state and not after.committed:
+        assert steps == [Step.COMMIT] or Side.STATE not in after.owed, story
     if Step.RECEIVE in steps:
         assert Side.TARGET in after.owed, story
     if after.state is State.FAILED and before.state is State.ROLLING_BACK and not before.cancel_asked:
@@ -153,6 +156,31 @@ def test_the_source_must_be_seen_gone_before_a_move_is_complete():
     assert [each.step for each in instructions if isinstance(each, Do)] == [Step.FINISH_SOURCE]
     after, _ = handle(after, TimedOut(at=99, state=State.CONFIRM), DEADLINES)
     assert after.state is State.CONFIRM
+
+
+def test_the_point_of_no_return_is_agreed_on_while_libvirt_says_its_last_words():
+    here = Reading(status=MoveStatus(outcome="running", guest_state="paused", stopped_at=4))
+    there = Reading(status=MoveStatus(outcome="succeeded", guest_state="running", resumed_at=5))
+    observed = Observed(at=9, issued_in=State.SWITCHOVER, source=here, target=there)
+    after, instructions = handle(job(State.SWITCHOVER), observed, DEADLINES)
+    assert after.state is State.FINISH
+    assert [each.step for each in instructions if isinstance(each, Do)] == [Step.COMMIT]
+    done = StepDone(at=9, issued_in=State.FINISH, step=Step.COMMIT)
+    after, instructions = handle(after, done, DEADLINES)
+    assert (after.state, after.committed, instructions) == (State.FINISH, True, [])
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_both_sides_are_cleaned_up_at_once_after_the_point_of_no_return_was_asked_for(agreed):
+    answers = {
+        True: StepDone(at=9, issued_in=State.CONFIRM, step=Step.COMMIT),
+        False: StepFailed(at=9, issued_in=State.CONFIRM, step=Step.COMMIT, code="no-majority"),
+    }
+    after, instructions = handle(job(State.CONFIRM), answers[agreed], DEADLINES)
+    assert (after.state, after.committed) == (State.CONFIRM, agreed)
+    steps = [each for each in instructions if isinstance(each, Do)]
+    assert [each.step for each in steps] == [Step.FINISH_STATE, Step.FINISH_TARGET, Step.FINISH_SOURCE]
+    assert all(each.beside for each in steps)
 
 
 def test_channels_stay_open_while_libvirt_has_not_said_its_last_word():
