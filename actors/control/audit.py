@@ -9,7 +9,8 @@ from hashlib import blake2b
 import msgspec
 from msgspec.structs import replace
 
-from actors.control.commands import Command, Envelope
+from actors.control.commands import Command
+from actors.control.envelope import Envelope
 from actors.control.model import Audit, ControlState
 
 KEPT = 256

@@ -9,10 +9,9 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
+from actors.control.envelope import COMMAND_BYTES_MAX, Envelope
 from actors.control.model import Component, Count, Definition, Key, Label, Name, Role, Signature, Takeover, Text
 from actors.migration.states import Ruling, State
-
-COMMAND_BYTES_MAX = 131_072
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="do", tag=str.lower):
@@ -20,22 +19,6 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     SINCE: ClassVar[int] = 1
     AUDITED: ClassVar[bool] = True
-
-
-class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A command as the log has it.
-
-    `version`: of the rules that it needs. `session`, `number`: its place among the client's commands, which makes it
-    idempotent; 0, 0 for `OpenSession` and for what members propose on their own. `by`: who asks, as the member that
-    took the request knows it (`node:NAME`, `operator:NAME`, `member:NAME`). `body`: the command.
-    """
-
-    version: Count
-    session: Count = 0
-    number: Count = 0
-    by: Label
-    at_ms: Count = 0
-    body: Annotated[bytes, Meta(max_length=COMMAND_BYTES_MAX)]
 
 
 # -- the cluster ------------------------------------------------------------------------------------------------------

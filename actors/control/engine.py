@@ -20,11 +20,9 @@ from actors.control import (
     signing,
 )
 from actors.control.commands import (
-    COMMAND_BYTES_MAX,
     AnyCommand,
     CloseSession,
     ClusterCommand,
-    Envelope,
     GuestCommand,
     LeaseCommand,
     LoggedCommand,
@@ -34,6 +32,7 @@ from actors.control.commands import (
     Upgrade,
 )
 from actors.control.decision import UNTOLD, Asked, Change, Electorate, Event, Outcome, Refusal, Refused
+from actors.control.envelope import COMMAND_BYTES_MAX, Envelope
 from actors.control.model import VERSION, Audit, Cluster, ControlState, Result
 from actors.errors import SetupMissing
 

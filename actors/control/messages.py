@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from actors.control.commands import COMMAND_BYTES_MAX
 from actors.control.decision import Event
+from actors.control.envelope import COMMAND_BYTES_MAX
 from actors.control.members import Founder
 from actors.control.model import Flag, Guest, Job, Lease, Node, Terms
 from actors.control.ownership import Right

@@ -6,8 +6,8 @@ again; the client then opens a new session and looks up what became of its comma
 
 from msgspec.structs import replace
 
-from actors.control.commands import Envelope
 from actors.control.decision import Asked, Refusal, Refused
+from actors.control.envelope import Envelope
 from actors.control.model import ControlState, Result, Session
 
 ANSWERS_KEPT = 32

@@ -17,7 +17,6 @@ from actors.control.commands import (
     AnyCommand,
     AttestExpiry,
     EnrolNode,
-    Envelope,
     LoggedCommand,
     OpenSession,
     Signed,
@@ -25,6 +24,7 @@ from actors.control.commands import (
     seal,
 )
 from actors.control.decision import Electorate, Refusal, Refused
+from actors.control.envelope import Envelope
 from actors.control.model import ControlState
 
 SIGNED_SINCE = Signed.SINCE

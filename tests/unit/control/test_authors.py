@@ -20,7 +20,6 @@ from actors.control.commands import (
     EndMove,
     EnrolMember,
     EnrolNode,
-    Envelope,
     ExpireLease,
     FailOver,
     JoinNode,
@@ -43,6 +42,7 @@ from actors.control.commands import (
     seal,
 )
 from actors.control.decision import UNTOLD, Electorate
+from actors.control.envelope import Envelope
 from actors.control.keys import public_of
 from actors.control.model import VERSION
 from actors.control.ownership import risk_of

@@ -8,19 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.control import audit, snapshot
-from actors.control.commands import (
-    CloseSession,
-    DefineGuest,
-    Envelope,
-    JoinNode,
-    OpenSession,
-    SetFlag,
-    SetPolicy,
-    Upgrade,
-    seal,
-)
+from actors.control.commands import CloseSession, DefineGuest, JoinNode, OpenSession, SetFlag, SetPolicy, Upgrade, seal
 from actors.control.decision import Electorate, Refusal
 from actors.control.engine import apply, skip
+from actors.control.envelope import Envelope
 from actors.control.model import VERSION, ControlState, Flag, LeaseState
 from actors.control.ownership import may_execute
 from actors.control.sessions import ANSWERS_KEPT, PER_CLIENT_MAX
