@@ -42,7 +42,9 @@ class Models:
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Models:
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Models:
+    """Nothing comes with the package here: there is what a test published."""
+    monkeypatch.setattr("models.registry.registry.shipped_folder", lambda kind: tmp_path / "shipped" / kind)
     return Models(tmp_path)
 
 
