@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 # After so many failures one after the other nothing more is to be learnt from this lab.
 _GIVE_UP = 3
-_SITES = {"raft": 3, "bft": 4}
+# Sites, and how many of them have a witness in place of guests.
+_SITES = {"raft": (3, 0), "bft": (4, 2)}
 app = typer.Typer(help="Kills and cuts everything in turn while a guest moves, and proves that it had one owner.")
 
 
@@ -30,7 +31,9 @@ def faults(
     ] = None,
     mode: Annotated[
         Literal["raft", "bft"],
-        typer.Option(help="What the members agree by: raft in three sites, bft (one of them may lie) in four."),
+        typer.Option(
+            help="What the members agree by: raft in three sites, bft (one may lie) in two and two witnesses."
+        ),
     ] = "raft",
     lab_name: Annotated[str, typer.Option("--lab", help="Name of the lab that is built for it.")] = "faults",
 ) -> None:
@@ -47,7 +50,7 @@ def faults(
     if len(chosen) != len(phases.split(",")):
         raise BadRequest(detail=f"--phases {phases!r}: there are {', '.join(PHASES)}")
     os.environ["NOVACRON_CONSENSUS__MODE"] = mode  # for the lab built here
-    topology = sites_apart(lab_name, _SITES[mode])
+    topology = sites_apart(lab_name, *_SITES[mode])
     rows: list[Row] = read(json) if json is not None else []
     # A broken history stays on record; only what the benchmark could not finish is tried again.
     rows = [row for row in rows if "move" in row]
@@ -55,10 +58,10 @@ def faults(
     failed, in_a_row = any(row["broken"] for row in rows), 0
     try:
         lab = Lab.up(topology, note, "novacron")
-        with Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer:
+        with Observer({node.name: node.libvirt_uri for node in lab.plan.hosts}) as observer:
             sites = Sites(lab, observer, mode)
             sites.begin()
-            for cell in matrix(only, chosen):
+            for cell in matrix(only, chosen, bool(sites.witnesses)):
                 if (str(cell.fault), cell.phase) in known:
                     continue
                 try:

@@ -72,10 +72,16 @@ class Member(Section):
 
 
 class Site(Section):
-    """One datacenter: the nodes of one Ray cluster. The first node leads: it runs the head, the manager and the API."""
+    """One datacenter: the nodes of one Ray cluster. The first node leads: it runs the head, the manager and the API.
+
+    A witness is no datacenter: one host that is a member of the control state and nothing else.
+    """
 
     name: Name
     nodes: list[Member] = Field(min_length=1, description="the first one leads")
+    witness: bool = Field(
+        False, description="its one node is a witness: a member without guests, the third voice of two sites"
+    )
 
 
 def _refuse_twice(rule: str, names: list[str]) -> None:
@@ -88,6 +94,19 @@ class Topology(Section):
     """Every site this node knows, its own included."""
 
     sites: list[Site] = Field(min_length=1, description="every site with its nodes")
+
+    @model_validator(mode="after")
+    def _witnesses_stand_alone(self) -> Self:
+        if crowded := [site.name for site in self.sites if site.witness and len(site.nodes) > 1]:
+            raise Misfit(f"{', '.join(crowded)}: a witness stands alone, so give it a site of its own", "sites")
+        if not self.hosting:
+            raise Misfit("every site is a witness: one at least must have nodes for guests", "sites")
+        return self
+
+    @property
+    def hosting(self) -> list[Site]:
+        """The sites that run guests, and so all but the member of a witness."""
+        return [site for site in self.sites if not site.witness]
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -264,13 +283,10 @@ class Consensus(Section):
     switch_rest_s: float = Field(300.0, ge=0, le=86_400, description="adaptive: no sooner than so long after a switch")
     heartbeat_ms: int = Field(250, ge=10, description="the leader is heard this often; a tick of the members")
     election_ms: int = Field(3000, ge=100, description="a leader silent for so long, or up to twice that, is replaced")
-    witness: Name | None = Field(
-        None, description="node of the topology that is a member without guests: the third voice of two sites"
-    )
     members: list[Name] = Field(
         default_factory=list,
         max_length=7,
-        description="who founds the control state, as it was then; empty: the lead node of each site and the witness",
+        description="who founds the control state, as it was then; empty: the lead node of each site",
     )
     takeover: Literal["auto", "lease", "operator"] = Field(
         "auto", description="who frees a lost node's guests. auto: lease where a majority outlives any one site"
@@ -341,15 +357,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _members_are_in_topology(self) -> Self:
-        witness, members = self.consensus.witness, self.consensus.members
-        if witness is not None and self.topology.site_of(witness) is None:
-            raise Misfit(f"{witness!r} does not stand in topology.sites", "consensus", "witness")
+        members = self.consensus.members
         if absent := [name for name in members if self.topology.site_of(name) is None]:
             raise Misfit(f"{', '.join(absent)}: not in topology.sites", "consensus", "members")
         if len(set(members)) != len(members):
             raise Misfit("a node is named twice", "consensus", "members")
-        if members and witness is not None and witness not in members:
-            raise Misfit(f"the witness {witness!r} must be one of them", "consensus", "members")
         return self
 
     @model_validator(mode="after")
@@ -367,16 +379,11 @@ class Config(Section):
     @property
     def member_names(self) -> list[str]:
         """Nodes of the control state's members: `consensus.members` if they are named there; else the lead node of each
-        site and the witness, and in a cluster of one site with three nodes or more its first three."""
-        sites, witness = self.topology.sites, self.consensus.witness
-        lone = len(sites) == 1 and len(sites[0].nodes) >= LONE_SITE_MEMBERS
+        site, and where one site alone has guests and three nodes or more its first three."""
+        hosting = self.topology.hosting
+        lone = len(hosting) == 1 and len(hosting[0].nodes) >= LONE_SITE_MEMBERS
         count = LONE_SITE_MEMBERS if lone else 1
-        return self.consensus.members or [
-            node.name
-            for site in sites
-            for place, node in enumerate(site.nodes)
-            if place < count or node.name == witness
-        ]
+        return self.consensus.members or [node.name for site in self.topology.sites for node in site.nodes[:count]]
 
     @property
     def site(self) -> Site:

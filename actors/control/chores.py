@@ -10,6 +10,7 @@ from actors.control.commands import AnyCommand, AttestExpiry, EnrolMember, Expir
 from actors.control.keys import public_of
 from actors.control.lease_rules import ATTESTED_SINCE
 from actors.control.member_rules import CHANGES_SINCE
+from actors.control.members import role_in
 from actors.control.model import VERSION
 from actors.control.roster import Roster, advance
 from actors.control.shell import Shell
@@ -37,15 +38,15 @@ class Chores:
         me, self._roster, self._secret = roster.me, roster, secret
         self._shell, self._by, self._switching = shell, f"member:{me.node}", switching
         self._enrol = EnrolMember(number=me.number, node=me.node, site=me.site, role=me.role, key=public_of(secret))
-        members = {each.node: each for each in (*roster.founders, me)}
-        nodes = [(node.name, site.name) for site in topology.sites for node in site.nodes]
+        members = {each.node for each in (*roster.founders, me)}
+        nodes = [(node.name, site) for site in topology.sites for node in site.nodes]
         # Members last, this one at the very end: once it is known, so are all.
         nodes.sort(key=lambda each: (each[0] in members, each[0] == me.node))
         self._joins = [
             JoinNode(
                 node=name,
-                site=site,
-                role=members[name].role if name in members else "host",
+                site=site.name,
+                role=role_in(site),
                 speaks=VERSION if name == me.node else 0,
             )
             for name, site in nodes

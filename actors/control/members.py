@@ -2,13 +2,13 @@
 
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from actors.config.schema import Config
+from actors.config.schema import Config, Site
 from actors.consensus.bft.settings import BftSettings
 from actors.consensus.raft.config import Config as RaftConfig
+from actors.control.model import Role
 from actors.control.shelf import parts_in
 from actors.control.shell import Settings
 from actors.errors import Conflict, StateCorrupt
@@ -31,17 +31,21 @@ class Founder(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     node: str
     site: str
-    role: Literal["host", "witness"] = "host"
+    role: Role = "host"
 
 
 def members_of(config: Config) -> tuple[Founder, ...]:
     """The configured ones, numbered from 1 in the order of the list or of the topology."""
-    topology, witness = config.topology, config.consensus.witness
     return tuple(
-        Founder(number=number, node=node, site=site.name, role="witness" if node == witness else "host")
+        Founder(number=number, node=node, site=site.name, role=role_in(site))
         for number, node in enumerate(config.member_names, 1)
-        if (site := topology.site_of(node)) is not None
+        if (site := config.topology.site_of(node)) is not None
     )
+
+
+def role_in(site: Site) -> Role:
+    """The role of the nodes of `site`."""
+    return "witness" if site.witness else "host"
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,8 +132,8 @@ def founded(folder: Path, config: Config) -> tuple[Founder, ...]:
         raise Conflict(
             detail=f"the control state was founded by the members {_named(then)}, and the configuration now makes them"
             f" {_named(now)}. Keep the first: set consensus.members to [{', '.join(each.node for each in then)}]"
-            f" (and the witness as it was) on every node. To found a new state, and lose all that was agreed on,"
-            f" stop every node and move {folder} away on each"
+            f" (and every site's `witness` as it was) on every node. To found a new state, and lose all that was agreed"
+            f" on, stop every node and move {folder} away on each"
         )
     return then
 

@@ -105,9 +105,7 @@ class NodeAgent(Service):
         self._loop = asyncio.get_running_loop()
         directory = Directory(node.name, config.topology)
         self._custody = Custody(config, states or StateClient(directory, config), self, self._alone)
-        # A witness runs no guests, so it needs no lease.
-        if config.consensus.witness != node.name:
-            self._custody.begin()
+        self._custody.begin()
         # Connect and look at the host now: QEMU's events of a move under way must not wait for the first question.
         threading.Thread(target=self._warm_up, name="agent warm-up", daemon=True).start()
 

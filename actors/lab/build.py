@@ -51,16 +51,17 @@ class Builder:
         if self._depth == "hosts":
             return
         self._progress("libvirt on every node")
-        self._on_each(plan.nodes, self._start_libvirtd)
+        self._on_each(plan.hosts, self._start_libvirtd)
         if self._depth == "libvirt":
             return
         self._progress("one Ray cluster per site")
-        self._on_each([node for node in plan.nodes if node.leads], self._start_ray)
-        self._on_each([node for node in plan.nodes if not node.leads], self._start_ray)
+        self._on_each([node for node in plan.hosts if node.leads], self._start_ray)
+        self._on_each([node for node in plan.hosts if not node.leads], self._start_ray)
         if self._depth == "ray":
             return
         self._progress("NovaCron on every node")
-        self._on_each(plan.nodes, self._start_novacron)
+        self._on_each([node for node in plan.nodes if node.witness], self._start_witness)
+        self._on_each(plan.hosts, self._start_novacron)
 
     def _on_each(self, nodes: list[NodePlan], step: Callable[[NodePlan], None]) -> None:
         # All these programs share this machine's cores: more at once would only run into their deadlines together.
@@ -124,6 +125,9 @@ class Builder:
 
     def _start_novacron(self, node: NodePlan) -> None:
         services.start_novacron(self._namespaces, node)
+
+    def _start_witness(self, node: NodePlan) -> None:
+        services.start_witness(self._namespaces, node)
 
     def _start_ray(self, node: NodePlan) -> None:
         services.start_ray(self._plan, self._namespaces, node)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from actors.errors import Conflict, LinkUnknown, NodeUnknown, NotFound
-from actors.lab import libvirtd
+from actors.lab import libvirtd, services
 from actors.lab.build import Builder, Depth, Progress, line_of, planned_change
 from actors.lab.line import Change, Line, LineState
 from actors.lab.namespace import Namespaces, run
@@ -135,6 +135,10 @@ class Lab:
         """Start a long-running program on `node`; its log is ``log/NAME.log`` in the node's state directory."""
         plan = self.node(node)
         self._namespaces.daemon(plan.holder, name, argv, plan.state_dir / "log" / f"{name}.log", extra)
+
+    def start_witness(self, node: str) -> None:
+        """Start the witness of `node` again after it was ended, and wait until it serves its port."""
+        services.start_witness(self._namespaces, self.node(node))
 
     def restart_libvirtd(self, node: str) -> None:
         """Start the libvirtd of `node` again after it was ended, and wait until it answers."""

@@ -35,7 +35,10 @@ class RouterPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One host. `number` counts from 1 inside the site; `state_dir` and `run_dir` are paths on this machine."""
+    """One host. `number` counts from 1 inside the site; `state_dir` and `run_dir` are paths on this machine.
+
+    `witness`: it is a member of the control state and nothing else, without libvirtd, Ray, API and guests.
+    """
 
     name: str
     site: str
@@ -43,6 +46,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     host_uuid: str
     leads: bool
+    witness: bool
     state_dir: Path
     run_dir: Path
 
@@ -103,6 +107,11 @@ class LabPlan(msgspec.Struct, frozen=True, kw_only=True):
         """File on this machine whose first line is the bearer token of every site's API."""
         return self.state_dir / "api.token"
 
+    @property
+    def hosts(self) -> list[NodePlan]:
+        """The nodes that run guests."""
+        return [node for node in self.nodes if not node.witness]
+
     def router(self, site: str) -> RouterPlan:
         """The router of `site`."""
         return next(router for router in self.routers if router.site == site)
@@ -152,6 +161,7 @@ def make_plan(
             address=f"{net}.{site_number}.{10 + number}",
             host_uuid=_host_uuid(lab_id, site_number, number),
             leads=number == 1,
+            witness=site.witness,
             state_dir=state_dir / "nodes" / name,
             run_dir=run_dir / name,
         )

@@ -2,14 +2,16 @@
 
 import secrets
 import shutil
+import socket
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
 from ruamel.yaml import YAML
 
-from actors.errors import SetupMissing
+from actors.errors import Failed, SetupMissing
 from actors.lab.namespace import Namespaces
 from actors.lab.plan import API_PORT, RAY_PORT, TRANSPORT_PORT, LabPlan, NodePlan
 from actors.lab.processes import Found
@@ -28,7 +30,10 @@ NODE_ENVIRONMENT: Final = {
 }
 _RAY_S: Final = 300.0
 _NODE_S: Final = 300.0
+_WITNESS_S: Final = 120.0
 _MARGIN_S: Final = 30.0
+_POLL_S: Final = 0.2
+_LOG_END_CHARACTERS: Final = 600
 
 
 def node_config(plan: LabPlan, node: NodePlan) -> dict[str, Any]:
@@ -39,6 +44,7 @@ def node_config(plan: LabPlan, node: NodePlan) -> dict[str, Any]:
             "sites": [
                 {
                     "name": router.site,
+                    "witness": plan.lead(router.site).witness,
                     "nodes": [
                         {"name": member.name, "address": member.address, "port": TRANSPORT_PORT}
                         for member in plan.nodes_of(router.site)
@@ -113,11 +119,38 @@ def start_novacron(namespaces: Namespaces, node: NodePlan) -> None:
     namespaces.run(node.holder, argv, _NODE_S + _MARGIN_S)
 
 
+def start_witness(namespaces: Namespaces, node: NodePlan) -> None:
+    """Start the witness on `node` and wait until other members reach it; its log is ``log/witness.log``.
+
+    Raises:
+        Failed: it ended or did not serve its port in time, with the end of its log.
+    """
+    log = node.state_dir / "log" / "witness.log"
+    argv = [_program("novacron"), "node", "witness", "--config", str(CONFIG)]
+    namespaces.daemon(node.holder, "witness", argv, log)
+    until = time.monotonic() + _WITNESS_S
+    while not _serves(node):
+        if time.monotonic() > until:
+            said = log.read_text(errors="replace")[-_LOG_END_CHARACTERS:]
+            raise Failed(detail=f"the witness on {node.name} serves no port after {_WITNESS_S:g} s: {said}")
+        time.sleep(_POLL_S)
+
+
+def _serves(node: NodePlan) -> bool:
+    try:
+        socket.create_connection((node.address, TRANSPORT_PORT), _POLL_S).close()
+    except OSError:
+        return False
+    return True
+
+
 def novacron_problem(node: NodePlan) -> str | None:
     """Why NovaCron on `node` is not ready, or None when it is."""
     run_dir = node.run_dir / "novacron"
     if process.find(run_dir) is None:
         return "it is not running"
+    if node.witness:
+        return None
     status = process.read_status(run_dir)
     if status is None:
         return "it has just been started"

@@ -13,12 +13,16 @@ from actors.lab.processes import Found, processes_of
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One node. `libvirt` and `novacron` are empty when all is well, else they say what is wrong."""
+    """One node. `libvirt` and `novacron` are empty when all is well, else they say what is wrong.
+
+    `witness`: it has neither libvirt nor Ray nor an API, and is to have none.
+    """
 
     name: str
     site: str
     address: str
     leads: bool
+    witness: bool
     running: bool
     processes: int
     libvirt: str
@@ -51,8 +55,9 @@ class LabStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def healthy(self) -> bool:
         """True when every node is up with all its services and every line's emulator answers."""
-        nodes = all(node.running and node.ray and not node.libvirt and not node.novacron for node in self.nodes)
-        return nodes and all(link.line is not None for link in self.links)
+        nodes = all(node.running and not node.libvirt and not node.novacron for node in self.nodes)
+        ray = all(node.ray for node in self.nodes if not node.witness)
+        return nodes and ray and all(link.line is not None for link in self.links)
 
 
 def lab_status(plan: LabPlan, line_of: Callable[[LinkPlan], Line]) -> LabStatus:
@@ -73,18 +78,20 @@ def lab_status(plan: LabPlan, line_of: Callable[[LinkPlan], Line]) -> LabStatus:
 def _node(node: NodePlan, processes: list[Found]) -> NodeStatus:
     own = [process for process in processes if process.holder == node.holder]
     running = any(process.inner_pid == 1 for process in own)
+    problem = None if node.witness else libvirtd.problem(node) if running else "the node is not running"
     return NodeStatus(
         name=node.name,
         site=node.site,
         address=node.address,
         leads=node.leads,
+        witness=node.witness,
         running=running,
         processes=len(own),
-        libvirt=(libvirtd.problem(node) or "") if running else "the node is not running",
+        libvirt=problem or "",
         ray=services.ray_runs(node, own),
         novacron=(services.novacron_problem(node) or "") if running else "the node is not running",
-        api_url=node.api_url if node.leads else "",
-        libvirt_uri=node.libvirt_uri,
+        api_url=node.api_url if node.leads and not node.witness else "",
+        libvirt_uri="" if node.witness else node.libvirt_uri,
     )
 
 

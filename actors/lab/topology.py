@@ -70,6 +70,13 @@ class LabSite(Section):
 
     name: ShortName
     nodes: int = Field(1, ge=1, le=16, description="hosts; they are called SITE-1, SITE-2, …; SITE-1 leads")
+    witness: bool = Field(False, description="its one host is a member of the control state and nothing else")
+
+    @model_validator(mode="after")
+    def _a_witness_stands_alone(self) -> Self:
+        if self.witness and self.nodes > 1:
+            raise ValueError(f"site {self.name}: a witness stands alone in its site; write `nodes: 1`")
+        return self
 
     @property
     def node_names(self) -> list[str]:
@@ -103,6 +110,8 @@ class LabTopology(Section):
         nodes = [node for site in self.sites for node in site.node_names]
         if len(set(nodes)) != len(nodes):
             raise ValueError("two sites would have nodes of the same name")
+        if all(site.witness for site in self.sites):
+            raise ValueError("no site has a host for guests: one at least is no witness")
         return self
 
 
@@ -116,12 +125,13 @@ def default_topology(name: str = "default", shape: Shape | None = None) -> LabTo
     )
 
 
-def sites_apart(name: str, count: int) -> LabTopology:
-    """`count` sites of one node each, at most four, every two of them 100 Mbit/s and 50 ms apart."""
+def sites_apart(name: str, count: int, witnesses: int = 0) -> LabTopology:
+    """`count` sites of one node each, at most four, every two of them 100 Mbit/s and 50 ms apart; the last `witnesses`
+    of them without guests."""
     sites = ("london", "paris", "rome", "oslo")[:count]
     return LabTopology(
         name=name,
-        sites=[LabSite(name=site) for site in sites],
+        sites=[LabSite(name=site, witness=at >= count - witnesses) for at, site in enumerate(sites)],
         links=[Link(between=pair, rate_mbit=100, rtt_ms=50) for pair in combinations(sites, 2)],
     )
 

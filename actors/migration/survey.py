@@ -42,8 +42,8 @@ class Survey:
 
     @property
     def others(self) -> list[str]:
-        """The names of the other sites."""
-        return [site.name for site in self._calls.topology.sites if site.name != self._calls.site]
+        """The names of the other sites; of a witness there is nothing to ask."""
+        return [site.name for site in self._calls.topology.hosting if site.name != self._calls.site]
 
     async def sites(self, *, everywhere: bool, live: bool = True) -> Sites:
         """Every site (or only this one), those that don't answer too, with the reason.

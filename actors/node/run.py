@@ -18,7 +18,7 @@ from actors.calls.directory import Directory
 from actors.calls.messages import Empty
 from actors.config.load import load
 from actors.config.schema import Config
-from actors.errors import NovaCronError, Unreachable
+from actors.errors import BadRequest, NovaCronError, Unreachable
 from actors.files import write_atomically
 from actors.node.components import components
 from actors.node.head import until_gone
@@ -37,10 +37,15 @@ async def run(config_path: Path, extra: Extra) -> None:
 
     Raises:
         ConfigInvalid: the file is wrong; nothing was started.
+        BadRequest: the topology makes this host a witness.
         Conflict: a node already runs on this host.
         BootFailed: a critical component did not start; everything was rolled back.
     """
     config = load(config_path, os.environ)
+    if config.site.witness:
+        raise BadRequest(
+            detail=f"{config.node.name} is a witness, by topology.sites: run `novacron node witness` there"
+        )
     with claimed(config.node.run_dir):
         await _run(config, extra)
 

@@ -60,7 +60,7 @@ class FactsKeeper(Service):
         self._kept = self._known_hints()
         self._keeping = asyncio.Lock()
         site = self._calls.site
-        leads = {one.name: one.nodes[0].name for one in config.topology.sites if one.name != site}
+        leads = {one.name: one.nodes[0].name for one in config.topology.hosting if one.name != site}
         self._peering = Peering(self._facts, leads, self._say, self._exchanging, SystemRandom())
         self._feed = Feed(self._calls, self._put, self._sample)
         # Ray runs __init__ of an asynchronous actor inside its loop: a restarted one goes on by itself.

@@ -1,7 +1,7 @@
 """A host that is only a member: its transport and its `ClusterState` in one process, beside no Ray and no libvirt.
 
 The third voice of two sites, on any small machine. It stands alone in its site, since within a site nodes call each
-other through Ray.
+other through Ray; and the topology says so, so that nobody looks for guests there.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def run_witness(config_path: Path) -> None:
 
     Raises:
         ConfigInvalid: the file is wrong.
-        BadRequest: other nodes share its site.
+        BadRequest: the topology has guests at its site.
         Conflict: NovaCron already runs on this host.
         Failed: the port can't be had, or a folder can't be made.
     """
@@ -60,15 +60,14 @@ class Witness:
     """One such host. `member` is None until its node is a member: one that is not configured as one waits to be added.
 
     Raises:
-        BadRequest: other nodes share its site.
+        BadRequest: the topology has guests at its site.
     """
 
     def __init__(self, config: Config) -> None:
-        if len(config.site.nodes) > 1:
-            others = ", ".join(each.name for each in config.site.nodes if each.name != config.node.name)
+        if not config.site.witness:
             raise BadRequest(
-                detail=f"{config.node.name} shares site {config.site.name} with {others}: a witness stands alone in its"
-                " site; give it one of its own in topology.sites, on every node"
+                detail=f"site {config.site.name} is to run guests, by this topology: give {config.node.name} a site of"
+                " its own with `witness: true` in topology.sites, on every node"
             )
         self._config = config
         self.member: ClusterState | None = None

@@ -79,9 +79,9 @@ def _api() -> "Client":
 def _two_sites(lab: "LabStatus") -> "tuple[NodeStatus, NodeStatus]":
     from actors.errors import Conflict
 
-    leads = [node for node in lab.nodes if node.leads]
+    leads = [node for node in lab.nodes if node.leads and not node.witness]
     if len(leads) < 2:
-        raise Conflict(detail=f"lab {lab.name!r} has one site only; the demo moves a guest between two")
+        raise Conflict(detail=f"lab {lab.name!r} has guests at one site only; the demo moves one between two")
     return leads[0], leads[1]
 
 

@@ -106,8 +106,10 @@ def _tell(lab: "LabStatus", json: bool) -> None:
     fields([("lab", lab.name), ("state", lab.state_dir), ("token", lab.api_token_file), ("emulator", lab.emulator)])
     rows = [
         [
-            node.name, node.site, node.address, "up" if node.running else "down", node.libvirt or "up",
-            "up" if node.ray else "down", node.novacron or "up", node.api_url,
+            node.name, node.site, node.address, "up" if node.running else "down",
+            "none" if node.witness else node.libvirt or "up",
+            "none" if node.witness else "up" if node.ray else "down",
+            node.novacron or ("witness" if node.witness else "up"), node.api_url,
         ]
         for node in lab.nodes
     ]  # fmt: skip

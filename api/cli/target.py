@@ -66,4 +66,4 @@ def _lab(name: str, root: Path | None) -> Target | None:
         return None
     except msgspec.MsgspecError as error:
         raise Conflict(detail=f"lab {name!r} was made by another version: {error}") from error
-    return Target(url=plan.nodes[0].api_url, token=_first_line(plan.api_token_file))
+    return Target(url=plan.hosts[0].api_url, token=_first_line(plan.api_token_file))

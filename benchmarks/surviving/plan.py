@@ -12,7 +12,8 @@ PHASES: tuple[Phase, ...] = ("idle", "begin", "copying", "switchover", "arrived"
 """`begin`: just accepted; `copying`: a MiB has left; `switchover`: the source has stopped; `arrived`: the target
 runs."""
 _ROLES: tuple[Role, ...] = ("source", "target", "third")
-_KILLED: tuple[Part, ...] = ("member", "agent", "keeper", "manager")
+_OF_HOSTS: tuple[Part, ...] = ("agent", "keeper", "manager")
+_KILLED: tuple[Part, ...] = ("member", *_OF_HOSTS)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -37,27 +38,26 @@ class Cell(msgspec.Struct, frozen=True):
     phase: Phase
 
 
-def faults() -> list[Fault]:
-    """All of them."""
+def faults(witness: bool = False) -> list[Fault]:
+    """All of them; where the third node is a `witness`, it has no other part to kill than its member."""
     parts: tuple[Part, ...] = (*_KILLED, "line", "site")
-    return [Fault(part, role) for part in parts for role in _ROLES]
+    every = [Fault(part, role) for part in parts for role in _ROLES]
+    return [each for each in every if not witness or each.role != "third" or each.part not in _OF_HOSTS]
 
 
-def matrix(wanted: str = "", phases: tuple[Phase, ...] = PHASES) -> list[Cell]:
-    """Every fault whose name holds `wanted`, at each of `phases`."""
-    return [Cell(fault, phase) for fault in faults() if wanted in str(fault) for phase in phases]
+def matrix(wanted: str = "", phases: tuple[Phase, ...] = PHASES, witness: bool = False) -> list[Cell]:
+    """Every fault whose name holds `wanted`, at each of `phases`; `witness`: see `faults`."""
+    return [Cell(fault, phase) for fault in faults(witness) if wanted in str(fault) for phase in phases]
 
 
 def short() -> list[Cell]:
     """Few that together have every part, every phase and every role."""
     chosen: list[tuple[Part, Role, Phase]] = [
         ("site", "source", "copying"),
-        ("member", "source", "switchover"),
         ("agent", "target", "arrived"),
         ("keeper", "target", "begin"),
         ("manager", "source", "switchover"),
         ("line", "third", "copying"),
-        ("agent", "source", "copying"),
         ("member", "third", "idle"),
     ]
     return [Cell(Fault(part, role), phase) for part, role, phase in chosen]

@@ -27,12 +27,14 @@ from benchmarks.surviving.checks import faults, margins_ms
 from benchmarks.surviving.history import NEVER, Ended, History, Told, spans
 from benchmarks.surviving.observer import Observer
 from benchmarks.surviving.owners import Owners
-from benchmarks.surviving.plan import Cell, Fault, Part
+from benchmarks.surviving.plan import Cell, Fault
 
 _Value = TypeVar("_Value")
 GUEST = "mover"
 COLUMNS = ["fault", "phase", "struck_in", "move", "on", "settled_s", "early_ms", "broken"]
 _TITLES = {"member": "ray::ClusterState", "agent": "ray::NodeAgent", "manager": "ray::MigrationManager"}
+# Its command line begins with the interpreter.
+_WITNESS_TITLE = r"\S+ \S*novacron node witness"
 _API_PORT = 8443
 _READY_S, _BOOT_S, _MOVE_S, _TICKS_S, _EXPIRY_S = 180.0, 240.0, 240.0, 120.0, 60.0
 # So slowly that there is time to strike while it copies.
@@ -60,22 +62,23 @@ class Sites:
     """The lab with everything that is known of the run.
 
     Args:
-        lab: three sites of one node each or more, with NovaCron running.
-        observer: of all nodes.
+        lab: three sites of one node each or more, with NovaCron running; at least two have guests.
+        observer: of all nodes with guests.
         mode: what their members are to agree by.
     """
 
     def __init__(self, lab: Lab, observer: Observer, mode: str) -> None:
         self.lab, self.observer, self.mode = lab, observer, mode
         token = lab.plan.api_token_file.read_text().strip()
-        self.nodes = [node.name for node in lab.plan.nodes]
+        self.nodes = [node.name for node in lab.plan.hosts]
+        self.witnesses = [node.name for node in lab.plan.nodes if node.witness]
         self.apis = {
-            node.name: Client(Target(url=f"http://{node.address}:{_API_PORT}", token=token)) for node in lab.plan.nodes
+            node.name: Client(Target(url=f"http://{node.address}:{_API_PORT}", token=token)) for node in lab.plan.hosts
         }
         self.told: list[Told] = []
         self.ended: list[Ended] = []
         self.node = self.nodes[0]
-        self._files = {one.name: one.run_dir / f"console-{GUEST}.log" for one in lab.plan.nodes}
+        self._files = {one.name: one.run_dir / f"console-{GUEST}.log" for one in lab.plan.hosts}
         self._watch = Watch(GUEST, self._files, self.node)
 
     def begin(self) -> None:
@@ -94,7 +97,7 @@ class Sites:
         struck_in, job, early_ms = "idle", None, None
         for node in self.nodes:
             self.apis[node].clear_store(node)
-        self._write(roles["third"])
+        self._write(roles["target"])
         strike = self._armed(cell.fault, roles)
         try:
             if cell.phase != "idle":
@@ -128,7 +131,7 @@ class Sites:
 
     def _roles(self) -> dict[str, str]:
         at = self.nodes.index(self.node)
-        around = self.nodes[at:] + self.nodes[:at]
+        around = self.nodes[at:] + self.nodes[:at] + self.witnesses
         return dict(zip(("source", "target", "third"), around[:3], strict=True))
 
     def _moving(self, cell: Cell, roles: dict[str, str]) -> tuple[JobView, str]:
@@ -161,17 +164,18 @@ class Sites:
             one, other = (each for role, each in roles.items() if role != fault.role)
             return partial(self._dark, [(one, other)])
         if fault.part == "site":
-            return partial(self._dark, [(node, other) for other in self.nodes if other != node])
+            return partial(self._dark, [(node, other) for other in self.nodes + self.witnesses if other != node])
         if fault.part == "keeper":
             lock = self.lab.node(node).run_dir / "novacron" / LOCK_FILE
             return lambda: signal_holder(lock, signal.SIGKILL)
         # One that an earlier fault killed may not be back yet.
-        pids = until(f"a {fault.part} of {node} to kill", lambda: self._pids(node, fault.part), _READY_S)
+        title = _WITNESS_TITLE if node in self.witnesses else _TITLES[fault.part]
+        pids = until(f"a {fault.part} of {node} to kill", lambda: self._pids(node, title), _READY_S)
         return lambda: self.lab.run(node, ["kill", "-KILL", *pids])
 
-    def _pids(self, node: str, part: Part) -> list[str]:
+    def _pids(self, node: str, title: str) -> list[str]:
         with suppress(Failed):  # pgrep found none
-            return self.lab.run(node, ["pgrep", "-f", f"^{_TITLES[part]}"]).split()
+            return self.lab.run(node, ["pgrep", "-f", f"^{title}"]).split()
         return []
 
     def _dark(self, pairs: list[tuple[str, str]]) -> None:
@@ -185,13 +189,16 @@ class Sites:
 
     def _hold(self, fault: Fault, roles: dict[str, str]) -> None:
         """Keep the fault for as long as it may do harm; the rest of the cluster is written to meanwhile."""
-        asked = next(roles[role] for role in ("third", "target") if role != fault.role)
-        if fault.part == "site":
-            node = roles[fault.role]
+        node = roles[fault.role]
+        others = (roles[role] for role in ("third", "target", "source") if role != fault.role)
+        asked = next(each for each in others if each in self.apis)
+        if fault.part == "site" and node in self.nodes:
             until(f"the end of the lease of {node}", lambda: self._expired(asked, node), _EXPIRY_S, 0.3)
-        elif fault.part == "line":
+        elif fault.part in ("line", "site"):
             time.sleep(_LINE_CUT_S)
         self._write(asked)
+        if fault.part == "member" and node in self.witnesses:
+            self.lab.start_witness(node)
 
     def _expired(self, asked: str, node: str) -> bool:
         with suppress(NovaCronError):
@@ -219,7 +226,7 @@ class Sites:
                 or not all(0 <= each.silent_s < 5 and each.lag in (0, 1, 2) for each in view.members)
             ):
                 return False
-            leased = Owners(self._trail(view.leader)).leased
+            leased = Owners(self._trail(view.leader if view.leader in self.apis else self.nodes[0])).leased
             locks = [self.lab.node(node).run_dir / "novacron" / LOCK_FILE for node in self.nodes]
             kept = all(holder(lock) is not None for lock in locks)
             return set(self.nodes) <= leased and kept and all(map(self._timed, self.nodes))

@@ -1,5 +1,5 @@
-"""Four sites whose members agree in BFT, a guest that moves around, and the faults that need a quorum's word: a lease
-that f + 1 members end, and a move whose point of no return one member fewer agrees on.
+"""Two sites and two witnesses whose members agree in BFT, a guest that moves to and fro, and the faults that need a
+quorum's word: a lease that f + 1 members end, and a move whose point of no return one member fewer agrees on.
 
 All faults at all phases: `novacron bench faults --mode bft`.
 """
@@ -20,12 +20,12 @@ CELLS = [Cell(Fault("site", "source"), "copying"), Cell(Fault("member", "target"
 
 @pytest.fixture(scope="module")
 def sites() -> Iterator[Sites]:
-    """Four sites of one node each, every two of them joined by a line, with a guest, seen from outside."""
+    """Four sites of one node each, two without guests, every two of them joined by a line, seen from outside."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("NOVACRON_CONSENSUS__MODE", "bft")
         with (
-            built(sites_apart(LAB, 4)) as lab,
-            Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer,
+            built(sites_apart(LAB, 4, witnesses=2)) as lab,
+            Observer({node.name: node.libvirt_uri for node in lab.plan.hosts}) as observer,
         ):
             made = Sites(lab, observer, "bft")
             made.begin()

@@ -37,5 +37,5 @@ def wanted_terms(config: Config) -> Wanted:
         duration_ms=round(chosen.lease_s * 1000),
         pause_ms=round(chosen.lease_pause_s * 1000),
         drift_ppm=chosen.clock_drift_ppm,
-        here=config.topology.sites[0].nodes[0].name == config.node.name,
+        here=config.topology.hosting[0].nodes[0].name == config.node.name,
     )

@@ -128,6 +128,22 @@ def test_names_must_fit_the_topology(tmp_path: Path, old: str, new: str, line: i
 
 
 @pytest.mark.parametrize(
+    ("sites", "problem"),
+    [
+        (
+            "{name: a, witness: true, nodes: [{name: a1, address: a}, {name: a2, address: b}]}",
+            "a: a witness stands alone",
+        ),
+        ("{name: a, witness: true, nodes: [{name: a1, address: a}]}", "one at least must have nodes for guests"),
+    ],
+)
+def test_witnesses_stand_alone_beside_sites_with_guests(tmp_path: Path, sites: str, problem: str) -> None:
+    ((line, field, told),) = _told(tmp_path, f"node: {{name: a1}}\ntopology:\n  sites: [{sites}]\n")
+    assert (line, field) == (3, "topology.sites")
+    assert problem in told
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("a: [1\nb: 2", 2),

@@ -44,17 +44,20 @@ from actors.errors import ActorDown, BodyInvalid, Conflict, GuestUnknown, JobUnk
 SITES = {"london": ["london-1", "london-2"], "paris": ["paris-1"], "rome": ["rome-1"]}
 
 
-def config_of(folder, node: str, sites=SITES, **consensus) -> Config:
+def config_of(folder, node: str, sites=SITES, witnesses=(), **consensus) -> Config:
     where = {
         "sites": [
-            {"name": site, "nodes": [{"name": name, "address": f"10.0.0.{n}", "port": 7000 + len(name) + n * 100}
-                                     for n, name in enumerate(nodes, 1)]}
+            {
+                "name": site,
+                "witness": site in witnesses,
+                "nodes": [
+                    {"name": name, "address": f"{site}-{place}", "port": 7000 + len(name) + (place + 1) * 100}
+                    for place, name in enumerate(nodes)
+                ],
+            }
             for site, nodes in sites.items()
         ]
-    }  # fmt: skip
-    for site in where["sites"]:
-        for place, each in enumerate(site["nodes"]):
-            each["address"] = f"{site['name']}-{place}"
+    }
     return Config.model_validate(
         {
             "node": {"name": node, "state_dir": folder / node / "state", "run_dir": folder / node / "run"},
@@ -324,24 +327,24 @@ async def test_members_of_another_founding_are_not_heard(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sites", "consensus", "want"),
+    ("sites", "witnesses", "members", "want"),
     [
-        (SITES, {}, ["london-1", "paris-1", "rome-1"]),
-        ({"a": ["a-1"], "b": ["b-1", "b-2"]}, {}, ["a-1", "b-1"]),
-        ({"a": ["a-1"], "b": ["b-1", "b-2"]}, {"witness": "b-2"}, ["a-1", "b-1", "b-2"]),
-        ({"a": ["a-1", "a-2"]}, {}, ["a-1"]),
-        ({"a": ["a-1", "a-2", "a-3", "a-4"]}, {}, ["a-1", "a-2", "a-3"]),
-        (SITES, {"members": ["rome-1", "london-1"]}, ["rome-1", "london-1"]),
+        (SITES, (), [], ["london-1", "paris-1", "rome-1"]),
+        (SITES, ("rome",), [], ["london-1", "paris-1", "rome-1"]),
+        ({"a": ["a-1"], "b": ["b-1", "b-2"]}, (), [], ["a-1", "b-1"]),
+        ({"a": ["a-1", "a-2"]}, (), [], ["a-1"]),
+        ({"a": ["a-1", "a-2"], "b": ["b-1"]}, ("b",), [], ["a-1", "b-1"]),
+        ({"a": ["a-1", "a-2", "a-3", "a-4"]}, (), [], ["a-1", "a-2", "a-3"]),
+        ({"a": ["a-1", "a-2", "a-3", "a-4"], "b": ["b-1"]}, ("b",), [], ["a-1", "a-2", "a-3", "b-1"]),
+        (SITES, (), ["rome-1", "london-1"], ["rome-1", "london-1"]),
     ],
 )
-def test_members_follow_from_the_configuration(tmp_path, sites, consensus, want) -> None:
+def test_members_follow_from_the_configuration(tmp_path, sites, witnesses, members, want) -> None:
     first = next(iter(sites.values()))[0]
-    found = members_of(config_of(tmp_path, first, sites, **consensus))
+    found = members_of(config_of(tmp_path, first, sites, witnesses, members=members))
     assert [each.node for each in found] == want
     assert [each.number for each in found] == list(range(1, len(want) + 1))
-    assert [each.node for each in found if each.role == "witness"] == [consensus.get("witness")] * (
-        "witness" in consensus
-    )
+    assert {each.site for each in found if each.role == "witness"} == set(witnesses)
 
 
 def test_a_changed_set_of_members_is_refused_with_the_way_back(tmp_path) -> None:

@@ -69,6 +69,8 @@ TOPOLOGY = {
     "sites": [
         {"name": "left", "nodes": [{"name": "a1", "address": "10.0.0.1"}, {"name": "a2", "address": "10.0.0.2"}]},
         {"name": "right", "nodes": [{"name": "b1", "address": "10.0.1.1"}]},
+        # Nothing but the member runs there, so nobody is to be asked for anything.
+        {"name": "voice", "witness": True, "nodes": [{"name": "w1", "address": "10.0.2.1"}]},
     ]
 }
 
@@ -496,6 +498,8 @@ class TwoSites:
         self.world = World()
         self._state_dir = state_dir
         for site in TOPOLOGY["sites"]:
+            if site.get("witness"):
+                continue
             for node in [member["name"] for member in site["nodes"]]:
                 agent = FakeAgent(node, site["name"], self.world)
                 self.world.agents[node] = agent

@@ -34,9 +34,11 @@ class Sites:
     def config(self, name: str, **consensus) -> Config:
         identity, own = self.identities[name], self.folder / name
         sites = [
-            {"name": each, "nodes": [{"name": each, "address": "127.0.0.1", "port": self.ports[each]}]}
-            for each in self.names
+            {"name": each, "witness": True, "nodes": [{"name": each, "address": "127.0.0.1", "port": port}]}
+            for each, port in self.ports.items()
         ]
+        # Where the guests would be; it never comes up.
+        sites.append({"name": "far", "nodes": [{"name": "far-1", "address": "127.0.0.2"}]})
         return Config.model_validate(
             {
                 "node": {"name": name, "state_dir": own / "state", "run_dir": own / "run"},
@@ -159,10 +161,9 @@ async def test_a_witness_is_added_to_two_members_and_is_their_third_voice(sites)
 
 
 @pytest.mark.parametrize("sites", [(1, 1)], indirect=True)
-async def test_a_witness_stands_alone_in_its_site(sites) -> None:
+async def test_a_host_of_a_site_with_guests_is_no_witness(sites) -> None:
     config = sites.config("m1")
-    member = config.topology.sites[0].nodes[0]
-    site = config.topology.sites[0].model_copy(update={"nodes": [member, member.model_copy(update={"name": "m2"})]})
-    shared = config.model_copy(update={"topology": config.topology.model_copy(update={"sites": [site]})})
-    with pytest.raises(BadRequest, match="stands alone"):
-        Witness(shared)
+    site = config.topology.sites[0].model_copy(update={"witness": False})
+    topology = config.topology.model_copy(update={"sites": [site, *config.topology.sites[1:]]})
+    with pytest.raises(BadRequest, match="witness: true"):
+        Witness(config.model_copy(update={"topology": topology}))

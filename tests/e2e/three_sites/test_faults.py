@@ -8,25 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.lab.topology import sites_apart
+from actors.lab.lab import Lab
 from benchmarks.surviving.observer import Observer
 from benchmarks.surviving.plan import Cell, short
-from benchmarks.surviving.run import Sites
-from tests.e2e.conftest import built
-
-LAB = "e2e-sites"
+from benchmarks.surviving.run import GUEST, Sites
+from tests.e2e.world import World
 
 
 @pytest.fixture(scope="module")
-def sites() -> Iterator[Sites]:
-    """Three sites of one node each, every two of them joined by a line, with a guest, seen from outside."""
-    with (
-        built(sites_apart(LAB, 3)) as lab,
-        Observer({node.name: node.libvirt_uri for node in lab.plan.nodes}) as observer,
-    ):
+def sites(lab: Lab) -> Iterator[Sites]:
+    """The lab with a guest, seen from outside."""
+    with Observer({node.name: node.libvirt_uri for node in lab.plan.hosts}) as observer:
         made = Sites(lab, observer, "raft")
         made.begin()
         yield made
+    World(lab).remove(GUEST)
 
 
 @pytest.mark.parametrize("cell", short(), ids=lambda cell: f"{cell.fault} at {cell.phase}".replace(" ", "-"))

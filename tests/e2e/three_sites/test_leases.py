@@ -2,7 +2,6 @@
 lost has its guests taken over."""
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,12 +9,10 @@ from actors.errors import StateRefused
 from actors.keeper.engine import Order
 from actors.keeper.files import now_ms, read_note, read_order
 from actors.lab.guests.watch import Watch
+from actors.lab.lab import Lab
 from actors.lab.line import Change
-from actors.lab.topology import sites_apart
-from tests.e2e.conftest import built
 from tests.e2e.world import BOOT_S, RESTART_S, TICKS_S, World, until
 
-LAB = "e2e-leases"
 SITES = ("london", "paris", "rome")
 HERE, THERE, THIRD = "london-1", "paris-1", "rome-1"
 GRANTS, ENDS = {"startguest", "failover"}, {"override", "expirelease"}
@@ -25,10 +22,8 @@ PAUSED_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    """Three sites of one node each, every two of them joined by a line, with NovaCron running."""
-    with built(sites_apart(LAB, 3)) as lab:
-        yield World(lab)
+def world(lab: Lab) -> World:
+    return World(lab)
 
 
 def _order(world: World, node: str) -> Order | None:
