@@ -464,6 +464,11 @@ def test_the_short_plan_has_every_part_phase_and_role_of_the_long_one() -> None:
     assert [str(cell.fault) for cell in matrix("cut source", ("idle",))] == ["cut source-third", "cut source-target"]
 
 
+def test_of_a_third_node_that_is_a_witness_only_the_member_is_killed() -> None:
+    left_out = set(map(str, all_faults())) - set(map(str, all_faults(witness=True)))
+    assert left_out == {"kill agent third", "kill keeper third", "kill manager third"}
+
+
 def test_who_holds_a_lease_at_the_end_is_told() -> None:
     run = story()
     run.cut_off("c", [])
