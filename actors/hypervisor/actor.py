@@ -25,6 +25,7 @@ from actors.errors import (
     HypervisorFailed,
     NovaCronError,
 )
+from actors.hypervisor.arrivals import Arrivals
 from actors.hypervisor.conductor import Conductors
 from actors.hypervisor.custody import Custody
 from actors.hypervisor.engine.ledger import Ledger
@@ -35,6 +36,8 @@ from actors.hypervisor.kvm import remembered
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import (
     Aim,
+    Arrival,
+    AwaitArrival,
     CheckIncoming,
     CreateGuest,
     FinishMove,
@@ -103,6 +106,7 @@ class NodeAgent(Service):
         # Room and names are checked and then taken: one such step at a time, or two would take the same.
         self._one_at_a_time = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
+        self._arrivals = Arrivals()
         directory = Directory(node.name, config.topology)
         self._custody = Custody(config, states or StateClient(directory, config), self, self._alone)
         self._custody.begin()
@@ -272,6 +276,16 @@ class NodeAgent(Service):
         return msgspec.structs.replace(status, switchover=self._conductors.seen(request.job))
 
     @exposed()
+    async def await_arrival(self, caller: Caller, request: AwaitArrival) -> Arrival:  # noqa: ARG002
+        """Wait until QEMU has told that a job's guest executes here. Neither libvirt nor QEMU is asked meanwhile."""
+
+        def executes() -> bool:
+            record = self._store.now.jobs.get(request.job)
+            return record is not None and record.resumed_at > 0
+
+        return Arrival(executes=await self._arrivals.wait(request.job, executes, request.wait_s))
+
+    @exposed()
     async def abort_move(self, caller: Caller, request: MoveJob) -> Empty:  # noqa: ARG002
         """Ask libvirt to give up the move."""
         await self._do("abort_move", lambda: self._moves.abort_move(request))
@@ -364,6 +378,9 @@ class NodeAgent(Service):
 
     def _event(self, guest: str, event: str, at: float) -> None:
         self._store.change(lambda ledger: ledger.seen(guest, event, at))
+        record = self._store.now.of_guest(guest)
+        if record is not None and record.resumed_at:
+            self._loop.call_soon_threadsafe(self._arrivals.tell, record.job)
 
     def _facts(self) -> NodeFacts:
         platform = self._host.platform()

@@ -1,8 +1,9 @@
 """Requests and answers of the node agent. Memory in MiB, times in seconds unless named."""
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,6 +250,22 @@ class MoveJob(msgspec.Struct, frozen=True, kw_only=True):
 
     job: str
     guest: str
+
+
+ARRIVAL_S_MAX: Final = 60.0
+
+
+class AwaitArrival(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer when the guest of `job` executes here, or after `wait_s` seconds."""
+
+    job: str
+    wait_s: Annotated[float, Meta(ge=0, le=ARRIVAL_S_MAX)]
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether it does."""
+
+    executes: bool
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

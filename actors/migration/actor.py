@@ -13,11 +13,12 @@ from actors.control.client import StateClient
 from actors.encoding.messages import CodecStats, StoreState
 from actors.errors import BadRequest, JobUnknown, NodeUnknown, Refused
 from actors.flags.file import Switches
-from actors.hypervisor.messages import GuestInfo, Guests, MoveStatus, TakenOver
+from actors.hypervisor.messages import Arrival, GuestInfo, Guests, MoveStatus, TakenOver
 from actors.migration.desk import MAX_WAIT_S, Desk, same_request
 from actors.migration.failover import Failovers, States
 from actors.migration.guests import Keeper
 from actors.migration.messages import (
+    AwaitTarget,
     CheckTarget,
     CreateGuestAnywhere,
     EndTarget,
@@ -239,6 +240,12 @@ class MigrationManager(Service):
         """The move as the target's hypervisor has it."""
         self._refuse_meddling(caller, request.job)
         return await self._receiver.ours(request.target).status(request, TARGET_READ_S)
+
+    @exposed(to_peers=True)
+    async def await_target(self, caller: Caller, request: AwaitTarget) -> Arrival:
+        """Whether a job's guest executes at a node of this site, waited for as long as is asked."""
+        self._refuse_meddling(caller, request.job)
+        return Arrival(executes=await self._receiver.ours(request.target).await_arrival(request))
 
     @exposed(to_peers=True)
     async def target_codec(self, caller: Caller, request: TargetJob) -> CodecStats:

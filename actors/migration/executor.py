@@ -39,6 +39,7 @@ PROGRESS_S = 0.45
 # A pause rests on what is known of the next second.
 OUTLOOK_S = 1.0
 JOURNAL_RETRY_S = 1.0
+ARRIVAL_RETRY_S = 2.0
 _COPYING = frozenset({State.PERFORM, State.SWITCHOVER})
 
 
@@ -86,6 +87,8 @@ class Runner:
         self._inbox: asyncio.Queue[tuple[Event, asyncio.Future[None] | None]] = asyncio.Queue()
         self._pending: list[_Due] = []
         self._beside: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
+        self._look_now = False
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -105,8 +108,9 @@ class Runner:
                 if handled is not None and not handled.done():
                     handled.set_result(None)
         finally:
-            for task in (worker, *self._beside):
-                task.cancel()
+            for task in (worker, self._listening, *self._beside):
+                if task is not None:
+                    task.cancel()
             if self._timer:
                 self._timer.cancel()
             while not self._inbox.empty():
@@ -174,6 +178,10 @@ class Runner:
             elif isinstance(instruction, Do | Read):
                 due_s = asyncio.get_running_loop().time() + instruction.after_s
                 self._pending.append(_Due(due_s, job.state, instruction))
+        if self._look_now:
+            self._hasten()
+        if job.state in _COPYING and self._listening is None:
+            self._listening = asyncio.create_task(self._listen(), name=f"arrival {job.id}")
         self._wake.set()
         if told:
             self._changed()
@@ -275,6 +283,27 @@ class Runner:
             self._outlook_due_s = now_s + OUTLOOK_S
             self._outlook = await self._ask_outlook(self.job, horizon_s(self._meter.last.eta_s))
             await self._saga.steer(self.job, self._outlook)
+
+    async def _listen(self) -> None:
+        """Have the next look made as soon as the target tells that the guest executes there."""
+        while self.job.state in _COPYING:
+            try:
+                if await self._saga.await_arrival(self.job):
+                    self._look_now = True
+                    self._hasten()
+                    return
+            except NovaCronError as error:
+                # The looks that are made anyway will see it.
+                log.debug("no word of its arrival", job=self.job.id, error=str(error))
+                await asyncio.sleep(ARRIVAL_RETRY_S)
+
+    def _hasten(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for at, due in enumerate(self._pending):
+            if isinstance(due.instruction, Read):
+                self._pending[at] = msgspec.structs.replace(due, at_s=min(due.at_s, now_s))
+                self._look_now = False
+        self._wake.set()
 
     async def _measure(self, sight: Sight) -> None:
         now_s = asyncio.get_running_loop().time()

@@ -1,9 +1,12 @@
 """Requests and answers of the migration manager, and what a job looks like from outside. Times: Unix seconds."""
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
 
 from actors.encoding.messages import LayerCount
-from actors.hypervisor.messages import GuestSpec, GuestXml, MovePath, NodeFacts
+from actors.hypervisor.messages import ARRIVAL_S_MAX, GuestSpec, GuestXml, MovePath, NodeFacts
 from actors.migration.pause import Pause
 from actors.migration.states import IfStalled
 from actors.placement.messages import PastMove, PlannedMove, Standing, Staying
@@ -237,6 +240,14 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     guest: str
     target: str
     path: MovePath = "coded"
+
+
+class AwaitTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """To the target's site: answer when the guest of `job` executes on `target`, or after `wait_s` seconds."""
+
+    job: str
+    target: str
+    wait_s: Annotated[float, Meta(ge=0, le=ARRIVAL_S_MAX)]
 
 
 class RaiseTarget(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,15 @@ import msgspec
 from actors.calls.messages import Empty
 from actors.encoding.messages import CodecStats, Disks, OpenDecoder
 from actors.errors import NodeUnknown, NovaCronError
-from actors.hypervisor.messages import FinishMove, GuestInfo, JobPaths, MoveJob, MoveStatus, PrepareIncoming
-from actors.migration.messages import CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob, Welcome
+from actors.hypervisor.messages import Arrival, FinishMove, GuestInfo, JobPaths, MoveJob, MoveStatus, PrepareIncoming
+from actors.migration.messages import AwaitTarget, CheckTarget, EndTarget, RaiseTarget, Receive, TargetJob, Welcome
 from actors.migration.paths import arrived, offered
 from actors.migration.remotes import Remotes, all_of, at_once
 from actors.transport.messages import Expose
 
 # The manager asking from the other side waits a little longer than this one does for its own agent.
 TARGET_READ_S = 3.5
+ARRIVAL_MARGIN_S = 1.0
 
 
 class Target(Protocol):
@@ -27,6 +28,7 @@ class Target(Protocol):
     async def check(self, request: CheckTarget) -> Welcome: ...
     async def receive(self, request: Receive) -> None: ...
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus: ...
+    async def await_arrival(self, request: AwaitTarget) -> bool: ...
     async def end(self, request: EndTarget) -> None: ...
 
 
@@ -124,6 +126,10 @@ class Here:
             return status  # a figure less in the account of the pause
         return msgspec.structs.replace(status, delivered_at=codec.last_at)
 
+    async def await_arrival(self, request: AwaitTarget) -> bool:
+        """Whether the guest executes there, waited for as long as is asked."""
+        return await self._remotes.agent(request.target).await_arrival(request.job, request.wait_s)
+
     async def codec(self, request: TargetJob) -> CodecStats:
         """The decoder's account, or what stands for one."""
         if request.path == "native":
@@ -164,6 +170,11 @@ class Elsewhere:
     async def status(self, request: TargetJob, deadline_s: float) -> MoveStatus:
         """See `Here`."""
         return await self._remotes.manager(self._site, "target_status", request, MoveStatus, deadline_s)
+
+    async def await_arrival(self, request: AwaitTarget) -> bool:
+        """See `Here`."""
+        deadline_s = self._remotes.deadline_s + request.wait_s + ARRIVAL_MARGIN_S
+        return (await self._remotes.manager(self._site, "await_target", request, Arrival, deadline_s)).executes
 
     async def end(self, request: EndTarget) -> None:
         """See `Here`."""

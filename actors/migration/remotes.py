@@ -12,7 +12,9 @@ from actors.encoding.messages import CodecStats, OpenDecoder, OpenEncoder, Store
 from actors.encoding.messages import Job as CodecJob
 from actors.errors import NovaCronError
 from actors.hypervisor.messages import (
+    Arrival,
     Attributes,
+    AwaitArrival,
     CheckIncoming,
     CreateGuest,
     FinishMove,
@@ -119,6 +121,12 @@ class Agent:
     async def move_status(self, job: MoveJob) -> MoveStatus:
         """The move as this node's hypervisor has it."""
         return await self._call("move_status", job, MoveStatus)
+
+    async def await_arrival(self, job: str, wait_s: float) -> bool:
+        """Whether the job's guest executes there, asked for `wait_s` seconds."""
+        request = AwaitArrival(job=job, wait_s=wait_s)
+        found = await self._calls.call(self._to, "await_arrival", request, Arrival, self._deadline_s + wait_s)
+        return found.executes
 
     async def abort_move(self, job: MoveJob) -> None:
         """Ask libvirt to give up the move; without one, nothing happens."""

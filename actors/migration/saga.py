@@ -21,7 +21,7 @@ from actors.hypervisor.messages import (
 )
 from actors.migration.decisions import Outlook, aim_of, expected_rate
 from actors.migration.events import Do, Reading
-from actors.migration.messages import EndTarget, Receive, TargetJob
+from actors.migration.messages import AwaitTarget, EndTarget, Receive, TargetJob
 from actors.migration.owners import Owners
 from actors.migration.paths import departed
 from actors.migration.receiver import Target, disks_of
@@ -32,6 +32,8 @@ from actors.transport.messages import Forward
 log = structlog.get_logger()
 # A reading that takes longer is a node that does not answer; it is asked again anyway.
 READ_S = 5.0
+# A target is asked so long at a time whether the guest executes there yet.
+ARRIVAL_S = 20.0
 _LIBVIRT, _MEMORY, _DISKS = 1, 2, 3
 
 
@@ -110,6 +112,14 @@ class Saga:
             await self._remotes.agent(job.source, READ_S).steer_move(steering)
         except NovaCronError as error:
             log.debug("not steered", job=job.id, error=str(error))
+
+    async def await_arrival(self, job: Job) -> bool:
+        """Whether the target executes the guest, waited for some seconds.
+
+        Raises:
+            NovaCronError: nobody there says.
+        """
+        return await self._target.await_arrival(AwaitTarget(job=job.id, target=job.target, wait_s=ARRIVAL_S))
 
     async def read(self, job: Job) -> Sight:
         """Ask the source, and then, unless its answer leaves nothing to ask, the target (in this order: `verdict`)."""

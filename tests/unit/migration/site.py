@@ -24,8 +24,11 @@ from actors.errors import (
     NoTakeover,
     error_from,
 )
+from actors.hypervisor.arrivals import Arrivals
 from actors.hypervisor.messages import (
     Aim,
+    Arrival,
+    AwaitArrival,
     CheckIncoming,
     CreateGuest,
     DiskSpec,
@@ -174,6 +177,7 @@ class FakeAgent(Service):
         self.paths: list[str] = []
         self.qemu_version = "10.0.2"
         self.arrival = MoveStatus(outcome="succeeded", guest_state="running", resumed_at=1000.15)
+        self.arrivals = Arrivals()
         self.hold = False
         self.fail: str = ""
 
@@ -302,6 +306,13 @@ class FakeAgent(Service):
             self._advance(request)
         move = self.moves.get(request.job, MoveStatus(outcome="none", guest_state=""))
         return msgspec.structs.replace(move, guest_state=self.state(request.guest))
+
+    @exposed()
+    async def await_arrival(self, caller: Caller, request: AwaitArrival) -> Arrival:
+        def executes() -> bool:
+            return request.job in self.moves and self.moves[request.job].resumed_at > 0
+
+        return Arrival(executes=await self.arrivals.wait(request.job, executes, request.wait_s))
 
     @exposed()
     async def abort_move(self, caller: Caller, request: MoveJob) -> Empty:

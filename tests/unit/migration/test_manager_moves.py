@@ -22,6 +22,7 @@ from actors.errors import (
     SameNode,
     Unreachable,
 )
+from actors.migration import engine
 from actors.migration.messages import EventsQuery, JobEvents, JobId, Jobs, JobView, MoveRequest
 from tests.unit.migration.site import disk
 
@@ -52,6 +53,22 @@ async def settled(cluster, check):
     async with asyncio.timeout(10):
         while not check():  # noqa: ASYNC110  what is waited for tells nobody
             await asyncio.sleep(0.01)
+
+
+async def test_a_guest_that_executes_at_the_target_is_seen_at_once(cluster, monkeypatch):
+    monkeypatch.setattr(engine, "POLL_S", 60.0)
+    source, target = cluster.agent("a1"), cluster.agent("b1")
+    source.hold = True
+    job = await submit(cluster)
+    await settled(cluster, lambda: job.id in source.moves)
+    source.put("web", "paused")
+    source.moves[job.id] = msgspec.structs.replace(source.moves[job.id], stopped_at=1000.0)
+    target.put("web")
+    target.moves[job.id] = target.arrival
+    target.arrivals.tell(job.id)
+    await watch(cluster, job.id, in_state("finish"))
+    source.hold = False
+    assert (await watch(cluster, job.id))[-1].job.state == "completed"
 
 
 async def test_a_move_goes_through_every_state_and_leaves_nothing_behind(cluster):
