@@ -99,6 +99,11 @@ class GuestDesk:
         name = domain.name()
         state = _state(domain, name, ledger)
         record = ledger.of_guest(name)
+        if record is not None and record.coming is not None:
+            # libvirt describes no guest while it comes in: whoever asks waits until it is here, or for 30 s.
+            return msgspec.structs.replace(
+                record.coming, node=self._node, site=self._site, state=state, job=record.job, note=""
+            )
         base = {"name": name, "uuid": domain.UUIDString(), "node": self._node, "site": self._site, "state": state}
         job = "" if record is None else record.job
         try:

@@ -185,7 +185,7 @@ class MoveDesk:
         missing = self.check_incoming(CheckIncoming(info=request.info, xml=request.xml), request.job)
         record = JobRecord(
             job=request.job, guest=request.info.name, role="incoming", peer=request.source,
-            uuid=request.info.uuid, memory_mib=request.info.memory_mib,
+            uuid=request.info.uuid, coming=request.info,
         )  # fmt: skip
         self._store.change(lambda ledger: ledger.put(record))
         try:

@@ -52,7 +52,7 @@ class World:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         token = lab.plan.api_token_file.read_text().strip()
-        lead = next(node for node in lab.plan.nodes if node.leads)
+        lead = lab.plan.hosts[0]
         self.api = Client(Target(url=f"http://{lead.address}:8443", token=token))
         self.token = token
         self.url = f"http://{lead.address}:8443"
@@ -62,9 +62,9 @@ class World:
 
         The nodes' stores are emptied: what an earlier test's guest left there would make moves too short to break.
         """
-        for each in self.lab.plan.nodes:
+        for each in self.lab.plan.hosts:
             self.api.clear_store(each.name)
-        files = {one.name: one.run_dir / _console(name).name for one in self.lab.plan.nodes}
+        files = {one.name: one.run_dir / _console(name).name for one in self.lab.plan.hosts}
         for file in files.values():
             file.unlink(missing_ok=True)
         self.create(name, node, data)
@@ -130,7 +130,7 @@ class World:
 
     def running_on(self, guest: str) -> list[str]:
         """The nodes whose libvirt runs this guest now, asked directly, not through NovaCron."""
-        return [node.name for node in self.lab.plan.nodes if self.domain_state(node.name, guest) == "running"]
+        return [node.name for node in self.lab.plan.hosts if self.domain_state(node.name, guest) == "running"]
 
     def has_domain(self, node: str, guest: str) -> bool:
         """True when libvirt on `node` knows the guest in any state."""
@@ -151,6 +151,14 @@ class World:
         pids = self.lab.run(node, ["pgrep", "-f", f"^{title}"]).split()
         assert len(pids) == 1, f"{title} on {node}: {pids}"
         self.lab.run(node, ["kill", "-KILL", *pids])
+
+    def kill_member(self, node: str) -> None:
+        """Kill -9 the member of the control state on `node`. Ray starts it again; a witness is started again here."""
+        if not self.lab.node(node).witness:
+            self.kill(node, "ray::ClusterState")
+            return
+        self.kill(node, r"\S+ \S*novacron node witness")
+        self.lab.start_witness(node)
 
     def power_off(self, node: str) -> None:
         """End every process on `node` at once, its guests' too; what is on its disks stays."""

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from actors.hypervisor.messages import MovePath
+from actors.hypervisor.messages import GuestInfo, MovePath
 
 Role = Literal["incoming", "outgoing"]
 
@@ -12,7 +12,7 @@ Role = Literal["incoming", "outgoing"]
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One job on this node.
 
-    `path`: of an outgoing one, once it was started.
+    `path`: of an outgoing one, once it was started. `coming`: the guest of an incoming one, as it is at its source.
     `made`: files and folders that this job made here, in order. `started`: libvirt was asked to move. `was_running`:
     the guest ran when it was frozen. `reason`/`libvirt_code`: libvirt's last word. `stopped_at`/`resumed_at`: Unix
     seconds of QEMU's STOP and RESUME since then, `loaded_at` of its migration's completion (0: not seen).
@@ -23,7 +23,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     peer: str
     uuid: str = ""
-    memory_mib: int = 0
+    coming: GuestInfo | None = None
     made: list[str] = []
     started: bool = False
     was_running: bool = False
@@ -52,9 +52,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     def reserved_mib(self, present: frozenset[str], but_for: str = "") -> int:
         """Memory promised to guests that are not `present` yet, job `but_for` left out."""
         return sum(
-            record.memory_mib
+            record.coming.memory_mib
             for record in self.jobs.values()
-            if record.role == "incoming" and record.guest not in present and record.job != but_for
+            if record.coming is not None and record.guest not in present and record.job != but_for
         )
 
     def expected(self, but_for: str = "") -> list[JobRecord]:

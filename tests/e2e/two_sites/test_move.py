@@ -313,11 +313,17 @@ def test_what_cannot_be_is_refused_and_changes_nothing(world: World, guest: tupl
     _sound(watch, HERE, ticks=5)
 
 
-def test_a_moving_guest_is_frozen(world: World, guest: tuple[str, Watch]) -> None:
+def test_a_moving_guest_is_frozen_and_both_its_nodes_answer(world: World, guest: tuple[str, Watch]) -> None:
     name, watch = guest
     world.lab.link(_LINK).change(_SLOW)
     job = world.start_move(name, THERE)
     world.wait_copying(job.id)
+    until("its copy to be there", lambda: world.has_domain(THERE, name), BOOT_S)
+    shown = world.api.guests()
+    copies = {(one.node, one.state): (one.memory_mib, one.job) for one in shown.guests if one.name == name}
+    assert copies == {(HERE, "running"): (256, job.id), (THERE, "incoming"): (256, job.id)}
+    assert shown.silent == []
+    assert {node.state for site in world.api.sites().sites for node in site.nodes} == {"up"}
     with pytest.raises(Conflict, match="busy"):
         world.start_move(name, THERE)
     with pytest.raises(Conflict, match="busy"):

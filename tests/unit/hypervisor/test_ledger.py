@@ -9,10 +9,12 @@ from actors.hypervisor.engine import keepalive, outcome
 from actors.hypervisor.engine.ledger import JobRecord, Ledger
 from actors.hypervisor.engine.names import file_path, guest_name, inside, job_id
 from actors.hypervisor.engine.states import error_of, guest_state, version_text
+from actors.hypervisor.messages import GuestInfo
 from actors.hypervisor.store import LedgerStore
 
 OUT = JobRecord(job="j1", guest="web1", role="outgoing", peer="b", started=True, was_running=True)
-IN = JobRecord(job="j2", guest="db", role="incoming", peer="b", memory_mib=512)
+DB = GuestInfo(name="db", uuid="u", node="b", site="s", state="running", memory_mib=512, vcpus=1)
+IN = JobRecord(job="j2", guest="db", role="incoming", peer="b", coming=DB)
 
 
 def test_ledger_knows_frozen_guests_and_promised_memory() -> None:

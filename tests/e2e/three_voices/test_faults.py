@@ -1,5 +1,5 @@
-"""Three sites, a guest that moves around, and one fault after the other: killed members, agents, keepers, managers,
-cut lines and a cut site. After each the guest runs once, and the whole history keeps the invariants.
+"""Two sites and a witness, a guest that moves to and fro, and one fault after the other: killed members, agents,
+keepers, managers, cut lines and a cut site. After each the guest runs once, and the whole history keeps the invariants.
 
 All faults at all phases: `novacron bench faults`.
 """
