@@ -13,6 +13,7 @@ from actors.config.schema import Config
 from actors.control.author import UNPROVEN, Author
 from actors.control.commands import AddMember, AnyCommand, OpenSession, RemoveMember
 from actors.control.decision import Refusal
+from actors.control.hearing import NOT_DONE, Alike, Ballot, Hearing, Opening, Watching, words
 from actors.control.members import KNOWN_FILE, known
 from actors.control.messages import (
     SERVICE,
@@ -40,7 +41,7 @@ from actors.control.messages import (
 )
 from actors.control.model import Flag, Guest, Job, Lease, Node, Terms
 from actors.control.ownership import Standing
-from actors.errors import NoMajority, NotFound, NovaCronError, StateRefused, Unreachable
+from actors.errors import NoMajority, NotFound, NovaCronError, StateRefused
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
 _ATTEMPT_S, _ATTEMPT_LEAST_S = 5.0, 0.5
@@ -50,11 +51,13 @@ _PAUSE_S = 0.2
 _HEARD_S = 5.0
 _AT_ONCE_MAX = 16
 """Commands under way in one session: far fewer than the state machine remembers answers of."""
-NOT_DONE, UNKNOWN = "not done", "unknown"
 
 
 class StateClient:
     """Asks the members one after the other until one answers: the own node's or site's first.
+
+    Where members may agree in BFT and none is on this node, as many are asked as it takes to believe them
+    (`hearing.py`), whatever is asked but for `cluster` and `audit`, which are one member's word.
 
     Args:
         directory: reaches the members' actors.
@@ -69,6 +72,8 @@ class StateClient:
         self._members: list[str] = []
         self._look()
         self._sessions: dict[str, _Numbered] = {}
+        self._opener = 0
+        """Where among the members a session is asked for first: moved on from one whose word was not true."""
         self._author = Author(config.node, self._attempt, self._look)
 
     async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = 15.0) -> Outcome:
@@ -144,7 +149,7 @@ class StateClient:
 
     async def cluster(self, *, deadline_s: float = 15.0) -> ClusterView:
         """How the members stand, as the leader sees it if it answers, else the nearest that does; needs no majority."""
-        view = await self._read("cluster", lambda s: Fresh(deadline_s=s), ClusterView, deadline_s)
+        view = await self._read("cluster", lambda s: Fresh(deadline_s=s), ClusterView, deadline_s, alone=True)
         if view.leader in ("", view.node):
             return view
         to = self._directory.on(SERVICE, view.leader)
@@ -154,18 +159,24 @@ class StateClient:
             return view
 
     async def audit(self, query: TrailQuery, *, deadline_s: float = 15.0) -> TrailPage:
-        """A page of the audit trail, linearizably."""
+        """A page of the audit trail, linearizably, as one member has it."""
 
         def ask(left_s: float) -> TrailQuery:
             return msgspec.structs.replace(query, deadline_s=left_s)
 
-        return await self._read("audit", ask, TrailPage, deadline_s)
+        return await self._read("audit", ask, TrailPage, deadline_s, alone=True)
 
     async def watch(self, after: int, wait_s: float = 0.0) -> Watched:
         """Events after revision `after`; waits up to `wait_s` seconds for the first. Each member tells what it has
         applied, so the newest may come a little later than elsewhere; none is left out."""
         wait_s = min(wait_s, WAIT_MAX_S)
-        return await self._read("watch", lambda _: Watch(after=after, wait_s=wait_s), Watched, wait_s + 15.0)
+        waits_until, needed = time.monotonic() + wait_s, self._words()
+
+        def ask(_: float) -> Watch:
+            return Watch(after=after, wait_s=max(0.0, waits_until - time.monotonic()))
+
+        watching = Watching(needed, self._config.node.name, after, waits_until)
+        return await self._read("watch", ask, Watched, wait_s + 15.0, watching if needed > 1 else None)
 
     async def members(self, *, deadline_s: float = 15.0) -> MembersAnswer:
         """Who the members are, linearizably."""
@@ -246,6 +257,7 @@ class StateClient:
                     raise
                 if numbered.session == session:
                     numbered.session = 0
+                    self._opener += self._words() > 1
                 if no.fields.get("doubt"):
                     raise
 
@@ -277,7 +289,7 @@ class StateClient:
                     continue
                 order = self._author.order(OpenSession(), by, 0, number, 0)
                 try:
-                    opened = await self._until(order, until, deadline_s, "OpenSession")
+                    opened = await self._open(order, until, deadline_s)
                 except StateRefused as no:
                     used = number and no.refusal == Refusal.STALE
                     if not (used or no.refusal in UNPROVEN) or time.monotonic() >= until:
@@ -297,53 +309,76 @@ class StateClient:
     async def _attempt(self, node: str, order: Submit, within_s: float) -> Outcome:
         return await self._tell(node, order, min(within_s, self._attempt_s(within_s)))
 
+    def _words(self) -> int:
+        return words(self._config.consensus, len(self._look()))
+
     async def _until(self, order: Submit, until: float, deadline_s: float, what: str) -> Outcome:
-        """Send `order` to one member after the other until one knows the outcome.
+        """Send `order` to members until what became of it is believed.
 
         Raises:
             StateRefused: with the field `doubt` where an earlier attempt may have been agreed on nevertheless.
             NoMajority: the time is up.
         """
-        doubt, reason = False, "nobody was asked"
-        for node in itertools.cycle(self._look()):
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                break
-            try:
-                return await self._tell(node, order, min(left_s, self._attempt_s(deadline_s)))
-            except StateRefused as no:
-                if doubt:
-                    no.fields["doubt"] = 1
-                raise
-            except NoMajority as error:
-                doubt = doubt or error.fields["outcome"] != NOT_DONE
-                reason = str(error.fields["reason"])
-            except Unreachable as error:
-                doubt, reason = True, str(error)
-            await asyncio.sleep(min(_PAUSE_S, max(0.0, until - time.monotonic())))
-        raise NoMajority(what=what, deadline_s=deadline_s, outcome=UNKNOWN if doubt else NOT_DONE, reason=reason)
+        needed = self._words()
+        ballot: Alike[Outcome] = Alike(needed, self._config.node.name)
+        return await self._told(order, self._look(), needed, ballot, until, deadline_s, what)
 
-    def _attempt_s(self, deadline_s: float) -> float:
+    async def _open(self, order: Submit, until: float, deadline_s: float) -> Outcome:
+        """Have a session opened. The number under which that is asked for is good once, so one member is asked at a
+        time and its word is taken: a false session does nothing, and another member is asked for the next."""
+        nodes = self._look()
+        first = self._opener % len(nodes)
+        ballot = Opening(self._words(), self._config.node.name)
+        return await self._told(order, nodes[first:] + nodes[:first], 1, ballot, until, deadline_s, "OpenSession")
+
+    async def _told(
+        self,
+        order: Submit,
+        nodes: list[str],
+        at_once: int,
+        ballot: Ballot[Outcome],
+        until: float,
+        deadline_s: float,
+        what: str,
+    ) -> Outcome:
+        attempt_s = self._attempt_s(deadline_s, at_once)
+
+        async def ask(node: str) -> Outcome:
+            return await self._tell(node, order, max(0.0, min(until - time.monotonic(), attempt_s)))
+
+        hearing = Hearing(nodes, self._config.node.name, at_once, ask, ballot, until)
+        return await hearing.answer(what, deadline_s)
+
+    def _attempt_s(self, deadline_s: float, at_once: int = 1) -> float:
         """How long one member may take: each has its turn, since the nearest may be cut off from the leader alone."""
-        return min(_ATTEMPT_S, max(_ATTEMPT_LEAST_S, deadline_s / len(self._members)))
+        return min(_ATTEMPT_S, max(_ATTEMPT_LEAST_S, deadline_s * at_once / len(self._members)))
 
     async def _read(
-        self, method: str, ask: Callable[[float], msgspec.Struct], response: type[_Response], deadline_s: float
+        self,
+        method: str,
+        ask: Callable[[float], msgspec.Struct],
+        response: type[_Response],
+        deadline_s: float,
+        ballot: Ballot[_Response] | None = None,
+        *,
+        alone: bool = False,
     ) -> _Response:
-        until, reason = time.monotonic() + deadline_s, "nobody was asked"
-        for node in itertools.cycle(self._look()):
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                break
+        """What is believed of a question: what members say alike if there is no other `ballot`, or `alone` any one's
+        word."""
+        until, here = time.monotonic() + deadline_s, self._config.node.name
+        needed = 1 if alone else self._words()
+        attempt_s = self._attempt_s(deadline_s, needed)
+
+        async def told(node: str) -> _Response:
+            left_s = max(0.0, until - time.monotonic())
             # A watch waits at the member for as long as it may.
-            attempt_s = left_s if method == "watch" else min(left_s, self._attempt_s(deadline_s))
+            within_s = left_s if method == "watch" else min(left_s, attempt_s)
             to = self._directory.on(SERVICE, node)
-            try:
-                return await self._directory.call(to, method, ask(attempt_s), response, attempt_s + _GRACE_S)
-            except Unreachable as error:
-                reason = str(error.fields.get("reason", error))
-            await asyncio.sleep(min(_PAUSE_S, max(0.0, until - time.monotonic())))
-        raise NoMajority(what=f"the answer to {method}", deadline_s=deadline_s, outcome=UNKNOWN, reason=reason)
+            return await self._directory.call(to, method, ask(within_s), response, within_s + _GRACE_S)
+
+        alike: Ballot[_Response] = Alike(needed, here)
+        hearing = Hearing(self._look(), here, needed, told, ballot or alike, until)
+        return await hearing.answer(f"the answer to {method}", deadline_s, reads=True)
 
 
 class _Numbered:

@@ -34,8 +34,16 @@ from actors.control.commands import (
 from actors.control.driver import now_ms
 from actors.control.keys import AUTHOR_FILE, secret_in
 from actors.control.members import founded, members_of
-from actors.control.messages import Submit, TrailQuery
-from actors.control.model import VERSION, Run
+from actors.control.messages import (
+    FlagsAnswer,
+    LeaseAnswer,
+    Outcome,
+    StandingAnswer,
+    Submit,
+    TrailQuery,
+    Watched,
+)
+from actors.control.model import VERSION, Flag, Lease, Run, Terms
 from actors.control.ownership import Right, Standing, risk_of
 from actors.control.signing import seal_signed
 from actors.control.switching import Switching
@@ -129,10 +137,10 @@ class World:
     def on(self, service: str, node: str) -> Address:
         return Address(service=service, node=node)
 
-    async def call(self, to, method, request, response, deadline_s):
+    async def call(self, to, method, request, response, deadline_s, by="london-1"):
         if to.node not in self.members:
             raise ActorDown(service=str(to), reason="it is down")
-        caller = Caller(node="london-1", site="london", same_site=to.node.startswith("london"))
+        caller = Caller(node=by, site="london", same_site=to.node.startswith("london"))
         raw = await self.members[to.node].serve(caller, method, msgspec.msgpack.encode(request))
         return decode_reply(raw, response)
 
@@ -461,6 +469,57 @@ async def test_a_node_that_comes_in_bft_is_vouched_for_and_one_with_a_new_disk_a
     # What runs with the key of before finds out, says the new one is not its own, and is vouched for as well.
     await client.submit(SetPolicy(name="p", value="3"), by="operator:ann", deadline_s=30)
     await until(lambda: state.policies["p"].value == "3")
+
+
+class FromNode:
+    """A directory as a node has it that is no member, whose nearest member tells it lies."""
+
+    site = "london"
+
+    def __init__(self, world, node, liar, lies) -> None:
+        self.world, self.node, self.liar, self.lies = world, node, liar, lies
+        self.on = world.on
+
+    async def call(self, to, method, request, response, deadline_s):
+        told = await self.world.call(to, method, request, response, deadline_s, by=self.node)
+        return self.lies.get(method, told) if to.node == self.liar else told
+
+
+async def test_what_one_member_says_is_not_believed_by_a_node_that_is_none(tmp_path) -> None:
+    """Over real members: london's own may lie to london-2 as it likes."""
+    world = World(tmp_path, {**FOUR, "london": ["london-1", "london-2"]}, mode="bft")
+    for site in FOUR:
+        world.start(f"{site}-1")
+    await agreed_by(world, "bft")
+    await world.client().submit(DefineGuest(guest="web", definition="<d/>"), by="operator:ann", deadline_s=30)
+    lies = {
+        "standing": StandingAnswer(right=Right.RUN, epoch=7),
+        "lease": LeaseAnswer(lease=Lease(node="london-2", number=7, boot="b", terms=Terms())),
+        "flags": FlagsAnswer(flags={"hde": Flag(component="hde", killed=True)}),
+        "watch": Watched(events=[], revision=10**6),
+    }
+    config = config_of(tmp_path, "london-2", world.sites, mode="bft")
+    client = StateClient(FromNode(world, "london-2", "london-1", lies), config)
+    # What opens its session says is true; from then on the member lies of whatever it is given too.
+    await client.submit(SetPolicy(name="p", value="x"), by="node:london-2", deadline_s=30)
+    lies["submit"] = Outcome(index=7, number=7)
+    assert await client.standing("web", "london-2", deadline_s=30) == Standing(Right.NONE, 0)
+    assert await client.lease("london-2", deadline_s=30) is None
+    terms = await client.terms(deadline_s=30)
+    acquire = AcquireLease(node="london-2", after=0, boot="b", terms=terms.number)
+    granted = await client.submit(acquire, by="node:london-2", deadline_s=30)
+    assert (await client.lease("london-2", deadline_s=30)).number == granted.number > 7
+    with pytest.raises(StateRefused) as no:
+        await client.submit(StartGuest(guest="web", node="rome-1", epoch=0), by="node:london-2", deadline_s=30)
+    assert no.value.refusal == "not-yours"
+    await client.submit(SetFlag(component="acp", percent=30), by="operator:ann", deadline_s=30)
+    assert set(await client.flags(deadline_s=30)) == {"acp"}
+    events = (await client.watch(0, 5)).events
+    assert ("flags", "acp") in {(event.table, event.key) for event in events}
+    for node in list(world.members):
+        await world.kill(node)
+    for server in world.listening.values():
+        server.close()
 
 
 async def test_while_older_rules_are_in_force_nothing_is_signed_and_bft_waits(tmp_path, monkeypatch) -> None:
