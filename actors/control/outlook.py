@@ -2,8 +2,9 @@
 
 from actors.consensus.chain import Chain, Protocol
 from actors.consensus.raft.core import Raft
-from actors.consensus.ready import Member
+from actors.consensus.ready import Entry, Member
 from actors.control.decision import Electorate
+from actors.control.replica import Replica
 from actors.control.shelf import Shelf
 
 
@@ -16,6 +17,7 @@ class Outlook:
     me: Member
     core: Chain
     shelf: Shelf
+    replica: Replica
     told: dict[Member, int]
 
     @property
@@ -39,6 +41,12 @@ class Outlook:
         """Index of the newest entry of its log."""
         core = self.core.core
         return core.last if isinstance(core, Raft) else core.commit
+
+    @property
+    def unapplied(self) -> tuple[Entry, ...]:
+        """The entries of its log in Raft that are not applied here yet, committed or not."""
+        core = self.core.core
+        return core.entries(self.replica.state.applied + 1) if isinstance(core, Raft) else ()
 
     @property
     def matches(self) -> dict[Member, int]:

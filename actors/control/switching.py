@@ -1,9 +1,13 @@
 """When a member asks for the other protocol: as it is configured, or by the links between the members."""
 
+import msgspec
+
 from actors.config.schema import BFT_MEMBERS_MIN, Consensus
 from actors.consensus.chain import Choice, Protocol, Thresholds, switch_to
-from actors.consensus.ready import Kind
+from actors.consensus.ready import Entry, Kind
+from actors.control.commands import AddMember, AnyCommand, LoggedCommand, RemoveMember, Signed, plain
 from actors.control.distances import Distances
+from actors.control.envelope import Envelope
 from actors.control.member_rules import under_way
 from actors.control.shell import Shell
 from actors.control.signing import SIGNED_SINCE
@@ -33,6 +37,9 @@ class Switching:
         if under_way(shell.replica.state, shell.among) is not None:
             # Who joins has nothing yet but the part of the log that it began with.
             return
+        if any(_changes_members(entry) for entry in shell.unapplied):
+            # The same, though this leader, a new one say, has not applied it yet.
+            return
         if wanted is Protocol.BFT and shell.replica.state.cluster.version < SIGNED_SINCE:
             # Nobody could tell whose word a command is.
             return
@@ -51,3 +58,20 @@ class Switching:
         if self._mode != "bft":
             return Protocol.RAFT
         return Protocol.BFT if len(core.membership.voters) >= BFT_MEMBERS_MIN else None
+
+
+def _changes_members(entry: Entry) -> bool:
+    return entry.kind is Kind.COMMAND and isinstance(asked_in(entry.payload), AddMember | RemoveMember)
+
+
+def asked_in(entry: bytes) -> AnyCommand | None:
+    """The command in the bytes of an entry, whoever signed it; None: there is none of these rules."""
+    try:
+        command = _commands.decode(_envelopes.decode(entry).body)
+        return plain(command.body) if isinstance(command, Signed) else command
+    except (ValueError, RecursionError, OverflowError):
+        return None
+
+
+_envelopes: msgspec.msgpack.Decoder[Envelope] = msgspec.msgpack.Decoder(Envelope)
+_commands: msgspec.msgpack.Decoder[LoggedCommand] = msgspec.msgpack.Decoder(LoggedCommand)

@@ -1,11 +1,13 @@
 """The face of Raft: the contract of `actors.consensus.core` over the parts beside it."""
 
+import sys
+
 from actors.consensus.raft import election, members, read, replication
 from actors.consensus.raft.config import Config
 from actors.consensus.raft.messages import Append, AppendReply, Install, Message, TimeoutNow, Vote, VoteReply
 from actors.consensus.raft.rules import RULES, Rules
 from actors.consensus.raft.state import Role, State
-from actors.consensus.ready import NOBODY, Accepted, Kind, Member, Membership, Ready, Refused, Why
+from actors.consensus.ready import NOBODY, Accepted, Entry, Kind, Member, Membership, Ready, Refused, Why
 from actors.consensus.storage import Storage
 
 _LEADERS_OWN = (Append, Install, TimeoutNow)
@@ -85,6 +87,12 @@ class Raft:
     def term_at(self, index: int) -> int | None:
         """Term of entry `index`, also of one that is not on disk yet; None if it is not in the log."""
         return self._state.log.term(index)
+
+    def entries(self, first: int) -> tuple[Entry, ...]:
+        """The entries of its log from `first` on, committed or not, on disk or not, but what a snapshot stands for."""
+        log = self._state.log
+        first = max(first, log.base.index + 1)
+        return log.slice(first, log.last, sys.maxsize) if first <= log.last else ()
 
     def step(self, sender: Member, message: Message) -> None:
         """See `Core`."""
