@@ -389,6 +389,8 @@ class NodeAgent(Service):
         warnings = self._host.warnings(platform)
         if trouble := self._custody.tenure.trouble:
             warnings.append(f"no lease: {trouble}" if not self._custody.tenure.may_run() else f"lease: {trouble}")
+        if note := self._custody.tenure.note:
+            warnings.append(note)
         facts = self._node_facts("up", total, self._moves.room_mib(guests), len(guests), warnings)
         return msgspec.structs.replace(
             facts,

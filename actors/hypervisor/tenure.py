@@ -9,13 +9,13 @@ import structlog
 from msgspec.structs import replace
 
 from actors.config.schema import LEASE_RENEWED_AFTER
-from actors.control.commands import AcquireLease, AnyCommand, RenewLease, SetTerms, YieldLease
+from actors.control.commands import AcquireLease, RenewLease, YieldLease
 from actors.control.decision import Refusal
 from actors.control.leases import Hold, Holder
-from actors.control.messages import Outcome
 from actors.control.model import Guest, Lease, Terms
 from actors.control.ownership import Standing
 from actors.errors import NovaCronError, StateRefused
+from actors.hypervisor import setting
 from actors.hypervisor.engine.terms import Wanted
 from actors.keeper.engine import Order
 from actors.keeper.files import boot_id, now_ms, read_order, write_order
@@ -29,12 +29,8 @@ _AGAIN_MS = 2_000.0
 _RENEW_DEADLINE_S = 4.0
 
 
-class States(Protocol):
+class States(setting.States, Protocol):
     """What the agent asks of the control state; `StateClient` has it."""
-
-    async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = ...) -> Outcome:
-        """Have a command agreed on."""
-        ...
 
     async def standing(self, guest: str, node: str, *, deadline_s: float = ...) -> Standing:
         """What a node may do with a guest."""
@@ -87,7 +83,7 @@ class Tenure:
         self._state_dir = state_dir
         self._keeper_lives = keeper_lives
         self._check = check
-        self._wanted = wanted
+        self._setting = setting.Setting(states, self._by, wanted)
         self._clock = clock
         self._boot = boot_id()
         self._holder = Holder()
@@ -103,6 +99,11 @@ class Tenure:
     def number(self) -> int:
         """Of the lease that is held, 0 for none."""
         return self._holder.number if self._holder.pause_at_ms() is not None else 0
+
+    @property
+    def note(self) -> str:
+        """What an operator should know of the lease's terms, '' for nothing."""
+        return self._setting.note
 
     def may_run(self) -> bool:
         """True while guests may execute here by this node's own clock."""
@@ -165,22 +166,9 @@ class Tenure:
     async def _read_terms(self) -> None:
         """Read the terms, and set them if they are not what they should be and that is this node's to do."""
         self._terms = await self._states.terms()
-        wanted = self._wanted
-        if not wanted.here or wanted.met(self._terms):
-            return
-        setting = SetTerms(
-            after=self._terms.number,
-            duration_ms=wanted.duration_ms,
-            pause_ms=wanted.pause_ms,
-            drift_ppm=wanted.drift_ppm,
-            takeover=wanted.takeover,
-        )
-        try:
-            await self._states.submit(setting, by=self._by)
-        except StateRefused as no:
-            # Not every member has joined yet, say: looked at again with the next renewal.
-            log.warning("the terms of leases were not set", reason=str(no))
-        self._terms = await self._states.terms()
+        if self._setting.due(self._terms):
+            await self._setting.ask(self._terms)
+            self._terms = await self._states.terms()
 
     async def _acquire(self) -> None:
         await self._read_terms()
@@ -204,7 +192,7 @@ class Tenure:
         assert self._lease is not None, "a lease is held"
         if self._terms.takeover == "lease" and not self._keeper_lives():
             raise NovaCronError(detail="there is no keeper to keep the lease's end")
-        if self._wanted.here and not self._wanted.met(self._terms):
+        if self._setting.due(self._terms):
             await self._read_terms()
         sent_ms = self._clock()
         renewal = self._holder.renewing(sent_ms)
@@ -217,6 +205,7 @@ class Tenure:
         lease = replace(self._lease, renewal=renewal, terms=self._terms)
         self._holder.renewed(lease)
         await self._granted(lease, sent_ms)
+        await self._setting.look(self._clock())
 
     async def _refused(self, no: StateRefused, renewal: int) -> None:
         if no.refusal == Refusal.TERMS_CHANGED:

@@ -1,8 +1,10 @@
 """The control state without members: commands go to the real state machine at once, unless there is no majority."""
 
 from actors.control import engine
+from actors.control.author_rules import may_say
 from actors.control.commands import AcquireLease, AnyCommand, JoinNode, Upgrade, seal
-from actors.control.messages import Outcome
+from actors.control.decision import Asked, Refused
+from actors.control.messages import ClusterView, Outcome
 from actors.control.model import VERSION, ControlState, Guest, Job, Lease, Node, Terms
 from actors.control.ownership import Standing, standing
 from actors.errors import GuestUnknown, JobUnknown, NoMajority, StateRefused
@@ -11,12 +13,13 @@ from actors.errors import GuestUnknown, JobUnknown, NoMajority, StateRefused
 class Agreed:
     """What `StateClient` offers, over one state.
 
-    `away`: nobody answers. `lost_answers`: so many commands are agreed on without their proposer hearing of it.
+    `away`: nobody answers. `lost_answers`: so many commands are agreed on without their proposer hearing of it. `bft`:
+    commands are those that their authors may say where members may lie.
     """
 
     def __init__(self, *nodes: str, version: int = VERSION) -> None:
         self.state = ControlState()
-        self.away = False
+        self.away = self.bft = False
         self.lost_answers = 0
         self.asked: list[AnyCommand] = []
         for node in nodes:
@@ -38,6 +41,11 @@ class Agreed:
     async def submit(self, command: AnyCommand, *, by: str, deadline_s: float = 15.0) -> Outcome:
         self._answers(type(command).__name__, deadline_s)
         self.asked.append(command)
+        if self.bft:
+            try:
+                may_say(self.state, command, Asked(self.state.applied + 1, by, 0, author=by.removeprefix("node:")))
+            except Refused as no:
+                raise StateRefused(refusal=no.code, detail=no.detail) from no
         result = engine.apply(self.state, self.state.applied + 1, seal(command, by=by)).result
         if self.lost_answers:
             self.lost_answers -= 1
@@ -77,6 +85,15 @@ class Agreed:
     async def terms(self, *, deadline_s: float = 15.0) -> Terms:
         self._answers("terms", deadline_s)
         return self.state.cluster.terms
+
+    async def cluster(self, *, deadline_s: float = 15.0) -> ClusterView:
+        self._answers("cluster", deadline_s)
+        applied = self.state.applied
+        return ClusterView(
+            node="a", mode="bft" if self.bft else "raft", configured="bft", part=1, leader="a", settled=True, term=1,
+            last=applied, commit=applied, applied=applied, revision=self.state.revision,
+            version=self.state.cluster.version, lineage=0, snapshot=1, members=[],
+        )  # fmt: skip
 
     def _answers(self, what: str, deadline_s: float) -> None:
         if self.away:

@@ -214,6 +214,65 @@ async def test_one_node_sets_the_terms_as_soon_as_they_are_allowed(tmp_path: Pat
     assert site.order() == site.now_ms + 8_000
 
 
+def asked_for_terms(states: Agreed) -> int:
+    return sum(isinstance(command, SetTerms) for command in states.asked)
+
+
+async def renewed(site: Site, times: int) -> None:
+    for _ in range(times):
+        site.now_ms += 2_000
+        await site.tenure.turn()
+        assert not site.tenure.trouble
+
+
+async def test_terms_that_members_refuse_in_bft_are_asked_for_once(site: Site, states: Agreed) -> None:
+    states.bft = True
+    site.wanted = msgspec.structs.replace(site.wanted, duration_ms=14_000, here=True)
+    site.tenure = site.agent()
+    await site.tenure.turn()
+    await renewed(site, 40)
+    assert asked_for_terms(states) == 1
+    assert "not those configured here" in site.tenure.note
+    assert "set consensus.mode to raft" in site.tenure.note
+    # A lease that was lost is taken anew under the terms that there are.
+    site.now_ms += 60_000
+    await site.tenure.turn()
+    await site.tenure.turn()
+    assert asked_for_terms(states) == 1
+    # A new process has read its configuration anew.
+    site.tenure = site.agent()
+    await site.tenure.turn()
+    assert asked_for_terms(states) == 2
+
+
+async def test_they_are_asked_for_again_when_other_terms_are_in_force(site: Site, states: Agreed) -> None:
+    states.bft = True
+    site.wanted = msgspec.structs.replace(site.wanted, duration_ms=14_000, here=True)
+    site.tenure = site.agent()
+    await site.tenure.turn()
+    ending(states, duration_ms=16_000)
+    await renewed(site, 10)
+    assert asked_for_terms(states) == 2
+    ending(states, duration_ms=14_000)
+    await renewed(site, 10)
+    assert asked_for_terms(states) == 2
+    assert site.tenure.note == "", "they are the configured ones now"
+
+
+async def test_they_are_asked_for_again_once_members_agree_in_raft(site: Site, states: Agreed) -> None:
+    states.bft = True
+    site.wanted = msgspec.structs.replace(site.wanted, duration_ms=14_000, here=True)
+    site.tenure = site.agent()
+    await site.tenure.turn()
+    await renewed(site, 40)
+    assert asked_for_terms(states) == 1
+    states.bft = False
+    await renewed(site, 40)
+    assert states.state.cluster.terms.duration_ms == 14_000
+    assert site.tenure.note == ""
+    assert asked_for_terms(states) == 2
+
+
 async def test_a_lease_that_is_given_back_is_over_for_everybody_at_once(site: Site, states: Agreed) -> None:
     await site.tenure.turn()
     site.tenure.give_up()
