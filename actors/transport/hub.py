@@ -71,6 +71,7 @@ class Hub:
         self._caps = Caps(config.transport, {name: peer.site for name, peer in self._peers.items()})
         self._caps.refresh(datetime.now())
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     async def start(self) -> None:
         """Serve the port and measure.
@@ -89,7 +90,8 @@ class Hub:
         self._run(self._renew())
 
     async def stop(self) -> None:
-        """End every session, so that peers need not wait for it."""
+        """End every session, so that peers need not wait for it; none is begun after that."""
+        self._stopped = True
         await self._server.stop()
         self.forwards.close_all()
         for peer in self._peers.values():
@@ -107,7 +109,7 @@ class Hub:
 
         Raises:
             NodeUnknown: no such peer in the topology.
-            LinkDown: none within `deadline_s` seconds.
+            LinkDown: none within `deadline_s` seconds, or this end has stopped.
             PeerRefused: the peer refused this node, or is another one than expected.
         """
         entry = self._peer(peer)
@@ -115,6 +117,9 @@ class Hub:
             async with asyncio.timeout(deadline_s):
                 while True:
                     session = entry.session()
+                    if self._stopped:
+                        # A peer would take its session for that of the node's next life.
+                        raise LinkDown(node=self._node, peer=peer, reason=f"the transport of {self._node} has stopped")
                     if session is None:
                         await self._begin(peer, entry)
                     elif session.is_up:

@@ -308,6 +308,17 @@ async def test_a_stopped_peer_is_noticed_at_once(lab: Lab) -> None:
                 await near.receive()
 
 
+async def test_a_transport_that_has_stopped_begins_no_session(lab: Lab) -> None:
+    """The peer would take it for one of the node's next life, and give that one's up."""
+    a, b = lab.hub("a"), lab.hub("b")
+    async with running(b):
+        await a.start()
+        await a.session_to("b", 5.0)
+        await a.stop()
+        with pytest.raises(LinkDown, match="has stopped"):
+            await a.session_to("b", 5.0)
+
+
 async def test_an_attempt_that_is_cancelled_before_it_begins_is_not_waited_for(lab: Lab) -> None:
     """As when the peer comes by itself at that very moment, and its session ends later."""
     a, b = lab.hub("a"), lab.hub("b")

@@ -106,7 +106,7 @@ async def test_four_go_from_raft_to_bft_and_back_while_clients_write(sites) -> N
                 return
             policy = f"{name}-{count}"
             try:
-                await sites.state(name).submit(SetPolicy(name=f"{name}-p", value=str(count)), by=BY, deadline_s=30)
+                await sites.state(name).submit(SetPolicy(name=f"{name}-p", value=str(count)), by=BY, deadline_s=8)
             except (NovaCronError, KeyError):
                 # Its own node restarts: it asks anew, and what became of that one it does not know.
                 await asyncio.sleep(0.05)
