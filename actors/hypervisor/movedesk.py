@@ -37,6 +37,7 @@ from actors.hypervisor.engine.fit import (
     free_mib,
 )
 from actors.hypervisor.engine.ledger import JobRecord, Ledger
+from actors.hypervisor.engine.names import job_id
 from actors.hypervisor.engine.states import ERR_NO_DOMAIN, ERR_OPERATION_INVALID, ERR_OPERATION_UNSUPPORTED
 from actors.hypervisor.engine.switchover import UNSET
 from actors.hypervisor.guests import GuestDesk
@@ -182,6 +183,7 @@ class MoveDesk:
             if (known.guest, known.role) != (request.info.name, "incoming"):
                 raise GuestBusy(guest=known.guest, job=request.job)
             return paths
+        self._refuse_ended(request.job)
         missing = self.check_incoming(CheckIncoming(info=request.info, xml=request.xml), request.job)
         record = JobRecord(
             job=request.job, guest=request.info.name, role="incoming", peer=request.source,
@@ -207,6 +209,7 @@ class MoveDesk:
         known = ledger.jobs.get(request.job)
         if known is not None and (known.guest, known.role) == (request.guest, "outgoing"):
             return paths
+        self._refuse_ended(request.job)
         busy = known or ledger.of_guest(request.guest)
         if busy is not None:
             raise GuestBusy(guest=request.guest, job=busy.job)
@@ -297,6 +300,7 @@ class MoveDesk:
         """Unfreeze and clean up; with `roll_back` undo what this job made here. An unknown job is a finished one."""
         record = self._store.now.jobs.get(request.job)
         if record is None:
+            self._store.change(lambda ledger: ledger.drop(job_id(request.job)))
             return
         if record.guest != request.guest:
             raise JobUnknown(job=request.job)
@@ -349,6 +353,10 @@ class MoveDesk:
             return ledger.put(msgspec.structs.replace(record, made=[*record.made, path]))
 
         self._store.change(add)
+
+    def _refuse_ended(self, job: str) -> None:
+        if job in self._store.now.ended:
+            raise Conflict(detail=f"job {job} has ended on {self._node}, so it can't begin there")
 
     def _forget(self, job: str, *, undo: bool) -> None:
         record = self._store.now.jobs[job]

@@ -244,8 +244,13 @@ def test_target_reserves_makes_and_takes_back(hosts: Lab, agents: dict[str, Agen
     target.call("finish_move", undo, Empty)
     assert not (folder / "g1-vdb.raw").exists()
     assert list((hosts.node(B).run_dir / "novacron/jobs").iterdir()) == []
-    target.call("prepare_incoming", ask, JobPaths)
-    target.call("finish_move", undo, Empty)
+    with pytest.raises(Conflict, match="j1 has ended"):
+        target.call("prepare_incoming", ask, JobPaths)
+    target.call("finish_move", msgspec.structs.replace(undo, job="j-late"), Empty)
+    with pytest.raises(Conflict, match="j-late has ended"):
+        target.call("prepare_incoming", msgspec.structs.replace(ask, job="j-late"), JobPaths)
+    target.call("prepare_incoming", msgspec.structs.replace(ask, job="j-again"), JobPaths)
+    target.call("finish_move", msgspec.structs.replace(undo, job="j-again"), Empty)
 
 
 def test_target_tells_why_not(agents: dict[str, AgentProcess], images: GuestImages) -> None:
@@ -274,30 +279,30 @@ def test_target_tells_why_not(agents: dict[str, AgentProcess], images: GuestImag
 def test_frozen_guest_refuses_and_thaws(hosts: Lab, agents: dict[str, AgentProcess], images: GuestImages) -> None:
     agent = agents[A]
     create(agent, small(images))
-    prepare = PrepareOutgoing(job="j1", guest="g1", target=B)
+    prepare = PrepareOutgoing(job="j-frozen", guest="g1", target=B)
     paths = agent.call("prepare_outgoing", prepare, JobPaths)
     assert agent.call("prepare_outgoing", prepare, JobPaths) == paths
     agent.kill()
     agents[A] = agent = AgentProcess(hosts, A)  # frozen still
-    with pytest.raises(GuestBusy, match="j1"):
-        agent.call("prepare_outgoing", msgspec.structs.replace(prepare, job="j2"), JobPaths)
+    with pytest.raises(GuestBusy, match="j-frozen"):
+        agent.call("prepare_outgoing", msgspec.structs.replace(prepare, job="j-other"), JobPaths)
     for method, request in (
         ("stop_guest", StopGuest(name="g1")),
         ("pause_guest", GuestName(name="g1")),
         ("delete_guest", GuestName(name="g1")),
     ):
-        with pytest.raises(GuestBusy, match="j1"):
+        with pytest.raises(GuestBusy, match="j-frozen"):
             agent.call(method, request, GuestInfo)
     [info] = agent.call("guests", Empty(), Guests).guests
-    assert info.job == "j1"
-    assert agent.call("move_status", MoveJob(job="j1", guest="g1"), MoveStatus).outcome == "none"
-    agent.call("abort_move", MoveJob(job="j1", guest="g1"), Empty)
-    agent.call("finish_move", FinishMove(job="j1", guest="g1", roll_back=True, resume=True), Empty)
+    assert info.job == "j-frozen"
+    assert agent.call("move_status", MoveJob(job="j-frozen", guest="g1"), MoveStatus).outcome == "none"
+    agent.call("abort_move", MoveJob(job="j-frozen", guest="g1"), Empty)
+    agent.call("finish_move", FinishMove(job="j-frozen", guest="g1", roll_back=True, resume=True), Empty)
     assert agent.call("pause_guest", GuestName(name="g1"), GuestInfo).state == "paused"
     with pytest.raises(GuestNotRunning):
-        agent.call("prepare_outgoing", msgspec.structs.replace(prepare, job="j3"), JobPaths)
+        agent.call("prepare_outgoing", msgspec.structs.replace(prepare, job="j-third"), JobPaths)
     with pytest.raises(JobUnknown):
-        agent.call("start_move", StartMove(job="j3", guest="g1", aim=Aim(pause_ms=100)), Empty)
+        agent.call("start_move", StartMove(job="j-third", guest="g1", aim=Aim(pause_ms=100)), Empty)
 
 
 def test_move_without_a_way_fails_with_the_guest_running(
@@ -305,9 +310,9 @@ def test_move_without_a_way_fails_with_the_guest_running(
 ) -> None:
     agent = agents[A]
     create(agent, small(images))
-    agent.call("prepare_outgoing", PrepareOutgoing(job="j1", guest="g1", target=B), JobPaths)
-    agent.call("start_move", StartMove(job="j1", guest="g1", aim=Aim(pause_ms=100), copy_disks=["vdb"]), Empty)
-    job = MoveJob(job="j1", guest="g1")
+    agent.call("prepare_outgoing", PrepareOutgoing(job="j-way", guest="g1", target=B), JobPaths)
+    agent.call("start_move", StartMove(job="j-way", guest="g1", aim=Aim(pause_ms=100), copy_disks=["vdb"]), Empty)
+    job = MoveJob(job="j-way", guest="g1")
 
     def ended() -> MoveStatus | None:
         status = agent.call("move_status", job, MoveStatus)
@@ -317,8 +322,9 @@ def test_move_without_a_way_fails_with_the_guest_running(
     assert status is not None
     assert (status.outcome, status.guest_state) == ("failed", "running")
     assert "libvirt.sock" in status.reason and status.libvirt_code > 0
-    agent.call("finish_move", FinishMove(job="j1", guest="g1", roll_back=True, resume=True), Empty)
-    assert json.loads((hosts.node(A).state_dir / "lib-novacron/agent-jobs.json").read_bytes()) == {"jobs": {}}
+    agent.call("finish_move", FinishMove(job="j-way", guest="g1", roll_back=True, resume=True), Empty)
+    ledger = json.loads((hosts.node(A).state_dir / "lib-novacron/agent-jobs.json").read_bytes())
+    assert (ledger["jobs"], ledger["ended"][-1]) == ({}, "j-way")
     assert state(agent, "g1") == "running"
 
 

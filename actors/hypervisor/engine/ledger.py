@@ -1,12 +1,13 @@
 """The agent's own record of moves: which guests are frozen, what is reserved, what was made. Survives a restart."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import msgspec
 
 from actors.hypervisor.messages import GuestInfo, MovePath
 
 Role = Literal["incoming", "outgoing"]
+ENDED_MAX: Final = 256
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +37,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """Every job under way on this node, by id."""
+    """Every job under way on this node, by id. `ended`: those that ended last, oldest first; none of them begins
+    again."""
 
     jobs: dict[str, JobRecord] = {}
+    ended: list[str] = []
 
     def of_guest(self, guest: str) -> JobRecord | None:
         """The job that `guest` is frozen by, or None."""
@@ -66,8 +69,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, jobs={**self.jobs, record.job: record})
 
     def drop(self, job: str) -> Self:
-        """The ledger without `job`."""
-        return msgspec.structs.replace(self, jobs={key: value for key, value in self.jobs.items() if key != job})
+        """The ledger without `job`, which it may never have had: a word of its beginning may come after its end."""
+        jobs = {key: value for key, value in self.jobs.items() if key != job}
+        ended = [*(each for each in self.ended if each != job), job][-ENDED_MAX:]
+        return msgspec.structs.replace(self, jobs=jobs, ended=ended)
 
     def seen(self, guest: str, event: str, at: float) -> Self:
         """The ledger after QEMU's `event` (STOP, RESUME, COMPLETED) of `guest` at Unix time `at`."""

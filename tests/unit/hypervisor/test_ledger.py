@@ -28,6 +28,14 @@ def test_ledger_knows_frozen_guests_and_promised_memory() -> None:
     assert ledger.drop("j2").expected() == []
 
 
+def test_of_jobs_that_ended_the_last_are_known() -> None:
+    ledger = Ledger().put(IN).drop("j2").drop("never-began").drop("j2")
+    assert (ledger.jobs, ledger.ended) == ({}, ["never-began", "j2"])
+    for number in range(300):
+        ledger = ledger.drop(f"m-{number}")
+    assert ledger.ended == [f"m-{number}" for number in range(44, 300)]
+
+
 def test_events_are_kept_for_guests_that_move_only() -> None:
     ledger = Ledger().put(OUT).put(IN)
     assert ledger.seen("other", "STOP", 5.0) == ledger
