@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import psutil
 import structlog
 
 from actors.calls.directory import Directory
@@ -30,8 +29,9 @@ from actors.hypervisor.conductor import Conductors
 from actors.hypervisor.custody import Custody
 from actors.hypervisor.engine.ledger import Ledger
 from actors.hypervisor.engine.states import version_text
+from actors.hypervisor.facts import facts_of
 from actors.hypervisor.guests import GuestDesk
-from actors.hypervisor.host import ARCH, Host, memory_mib
+from actors.hypervisor.host import Host, memory_mib
 from actors.hypervisor.kvm import remembered
 from actors.hypervisor.libvirt_driver import Connection
 from actors.hypervisor.messages import (
@@ -122,7 +122,7 @@ class NodeAgent(Service):
             return await self._do("facts", self._facts)
         except (HypervisorDown, HypervisorFailed, DeadlineExceeded) as error:
             total, _ = memory_mib()
-            return self._node_facts("degraded", total, 0, 0, [str(error)])
+            return facts_of(self._config, "degraded", total, 0, 0, [str(error)])
 
     @exposed()
     async def guests(self, caller: Caller, request: Empty) -> Guests:  # noqa: ARG002
@@ -386,12 +386,8 @@ class NodeAgent(Service):
         platform = self._host.platform()
         guests = self._guests.all(self._store.now)
         total, _ = memory_mib()
-        warnings = self._host.warnings(platform)
-        if trouble := self._custody.tenure.trouble:
-            warnings.append(f"no lease: {trouble}" if not self._custody.tenure.may_run() else f"lease: {trouble}")
-        if note := self._custody.tenure.note:
-            warnings.append(note)
-        facts = self._node_facts("up", total, self._moves.room_mib(guests), len(guests), warnings)
+        warnings = [*self._host.warnings(platform), *self._custody.tenure.warnings]
+        facts = facts_of(self._config, "up", total, self._moves.room_mib(guests), len(guests), warnings)
         return msgspec.structs.replace(
             facts,
             cpu_model=platform.machines.cpu_model,
@@ -400,13 +396,3 @@ class NodeAgent(Service):
             libvirt_version=version_text(platform.libvirt_version),
             accelerator=platform.accelerator,
         )
-
-    def _node_facts(self, state: str, total: int, free: int, guests: int, warnings: list[str]) -> NodeFacts:
-        name = self._config.node.name
-        member = self._config.topology.member(name)
-        assert member is not None, "configuration is validated"
-        return NodeFacts(
-            node=name, site=self._config.site.name, state=state, address=member.address,
-            cpus=psutil.cpu_count() or 1, cpu_model="", arch=ARCH, memory_mib=total, free_mib=free, guests=guests,
-            warnings=warnings,
-        )  # fmt: skip

@@ -101,6 +101,12 @@ class Tenure:
         return self._holder.number if self._holder.pause_at_ms() is not None else 0
 
     @property
+    def warnings(self) -> list[str]:
+        """What an operator should know of the lease and its terms."""
+        lease = "lease" if self.may_run() else "no lease"
+        return [*([f"{lease}: {self.trouble}"] if self.trouble else []), *([self.note] if self.note else [])]
+
+    @property
     def note(self) -> str:
         """What an operator should know of the lease's terms, '' for nothing."""
         return self._setting.note

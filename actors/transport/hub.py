@@ -119,7 +119,7 @@ class Hub:
                     session = entry.session()
                     if self._stopped:
                         # A peer would take its session for that of the node's next life.
-                        raise LinkDown(node=self._node, peer=peer, reason=f"the transport of {self._node} has stopped")
+                        raise LinkDown(node=self._node, peer=peer, reason="this node's transport has stopped")
                     if session is None:
                         await self._begin(peer, entry)
                     elif session.is_up:
@@ -138,9 +138,7 @@ class Hub:
             NodeUnknown, LinkDown, PeerRefused: see `session_to`.
         """
         if not 0 <= streams <= _STREAMS_MAX:
-            raise BadRequest(
-                detail=f"{streams} streams; 1 to {_STREAMS_MAX} are possible, 0 leaves the number as it is"
-            )
+            raise BadRequest(detail=f"{streams} streams; 1 to {_STREAMS_MAX} are possible, 0 leaves them as they are")
         session = await self.session_to(peer, CONNECT_S)
         if streams:
             self._want_streams(peer, session, self._peers[peer].steering.start_from(streams))
