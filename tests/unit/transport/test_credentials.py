@@ -201,7 +201,8 @@ async def test_a_ticket_of_one_authority_is_nothing_to_another(lab: Lab) -> None
     a, b = own_folder(lab, "a"), own_folder(lab, "b")
     async with running(a, b):
         await a.connect("b", 1)
-        await until(lambda: len(session_of(a, "b").connections) == len(session_of(b, "a").connections) == 1)
+        ends = session_of(a, "b"), session_of(b, "a")
+        await until(lambda: all((len(end.connections), end.streams_wanted) == (1, 1) for end in ends))
         create_authority(lab.folder / "other")
         strange = issue(lab.folder / "other", "b", "paris")
         for path, name in ((strange.key, "b.key"), (strange.certificate, "b.pem"), (strange.ca, "ca.pem")):
