@@ -140,6 +140,10 @@ class Lab:
         """Start the witness of `node` again after it was ended, and wait until it serves its port."""
         services.start_witness(self._namespaces, self.node(node))
 
+    def witness_pid(self, node: str) -> str:
+        """Number, inside `node`, of the process that is its witness, or was until it was ended."""
+        return (self.node(node).run_dir / "lab" / f"{services.WITNESS}.pid").read_text().strip()
+
     def restart_libvirtd(self, node: str) -> None:
         """Start the libvirtd of `node` again after it was ended, and wait until it answers."""
         plan = self.node(node)

@@ -19,6 +19,8 @@ from actors.node import process
 from actors.security.authority import create_authority, issue
 
 CONFIG: Final = Path("/etc/novacron/node.yaml")
+WITNESS: Final = "witness"
+"""What the lab calls that process."""
 RAY_TOKEN: Final = Path("/etc/novacron/ray.token")
 # Every program on a node finds the site's Ray cluster and may use it.
 NODE_ENVIRONMENT: Final = {
@@ -125,9 +127,9 @@ def start_witness(namespaces: Namespaces, node: NodePlan) -> None:
     Raises:
         Failed: it ended or did not serve its port in time, with the end of its log.
     """
-    log = node.state_dir / "log" / "witness.log"
+    log = node.state_dir / "log" / f"{WITNESS}.log"
     argv = [_program("novacron"), "node", "witness", "--config", str(CONFIG)]
-    namespaces.daemon(node.holder, "witness", argv, log)
+    namespaces.daemon(node.holder, WITNESS, argv, log)
     until = time.monotonic() + _WITNESS_S
     while not _serves(node):
         if time.monotonic() > until:

@@ -170,8 +170,7 @@ class PeerSession:
             connection.close(_RENEWED)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.dead_after_s):
-                    # One that was more than are wanted by now does not come back.
-                    while not self.is_over and len(self.connections) < min(streams, self.streams_wanted):
+                    while not self.is_over and len(self.connections) < streams:
                         await self.change()
 
     def use_congestion(self, name: str) -> None:

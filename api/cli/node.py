@@ -36,7 +36,7 @@ def run(config: ConfigFile = _CONFIG) -> None:
 def witness(config: ConfigFile = _CONFIG) -> None:
     """Be a member of the control state and nothing else, until told to stop (SIGTERM): no guests, no libvirt, no Ray.
 
-    The third voice of two sites, on any small machine; it stands alone in its site of the topology.
+    The third voice of two sites, on any small machine, in a site of its own with `witness: true` in every topology.
     """
     import asyncio
 

@@ -27,14 +27,12 @@ from benchmarks.surviving.checks import faults, margins_ms
 from benchmarks.surviving.history import NEVER, Ended, History, Told, spans
 from benchmarks.surviving.observer import Observer
 from benchmarks.surviving.owners import Owners
-from benchmarks.surviving.plan import Cell, Fault
+from benchmarks.surviving.plan import Cell, Fault, Part
 
 _Value = TypeVar("_Value")
 GUEST = "mover"
 COLUMNS = ["fault", "phase", "struck_in", "move", "on", "settled_s", "early_ms", "broken"]
 _TITLES = {"member": "ray::ClusterState", "agent": "ray::NodeAgent", "manager": "ray::MigrationManager"}
-# Its command line begins with the interpreter.
-_WITNESS_TITLE = r"\S+ \S*novacron node witness"
 _API_PORT = 8443
 _READY_S, _BOOT_S, _MOVE_S, _TICKS_S, _EXPIRY_S = 180.0, 240.0, 240.0, 120.0, 60.0
 # So slowly that there is time to strike while it copies.
@@ -169,13 +167,14 @@ class Sites:
             lock = self.lab.node(node).run_dir / "novacron" / LOCK_FILE
             return lambda: signal_holder(lock, signal.SIGKILL)
         # One that an earlier fault killed may not be back yet.
-        title = _WITNESS_TITLE if node in self.witnesses else _TITLES[fault.part]
-        pids = until(f"a {fault.part} of {node} to kill", lambda: self._pids(node, title), _READY_S)
+        pids = until(f"a {fault.part} of {node} to kill", lambda: self._pids(node, fault.part), _READY_S)
         return lambda: self.lab.run(node, ["kill", "-KILL", *pids])
 
-    def _pids(self, node: str, title: str) -> list[str]:
+    def _pids(self, node: str, part: Part) -> list[str]:
+        if node in self.witnesses:
+            return [self.lab.witness_pid(node)]
         with suppress(Failed):  # pgrep found none
-            return self.lab.run(node, ["pgrep", "-f", f"^{title}"]).split()
+            return self.lab.run(node, ["pgrep", "-f", f"^{_TITLES[part]}"]).split()
         return []
 
     def _dark(self, pairs: list[tuple[str, str]]) -> None:

@@ -157,7 +157,7 @@ class World:
         if not self.lab.node(node).witness:
             self.kill(node, "ray::ClusterState")
             return
-        self.kill(node, r"\S+ \S*novacron node witness")
+        self.lab.run(node, ["kill", "-KILL", self.lab.witness_pid(node)])
         self.lab.start_witness(node)
 
     def power_off(self, node: str) -> None:

@@ -225,11 +225,16 @@ async def renewed(site: Site, times: int) -> None:
         assert not site.tenure.trouble
 
 
-async def test_terms_that_members_refuse_in_bft_are_asked_for_once(site: Site, states: Agreed) -> None:
+async def refused_in_bft(site: Site, states: Agreed) -> None:
+    """An agent whose configuration wants other terms has asked for them once."""
     states.bft = True
     site.wanted = msgspec.structs.replace(site.wanted, duration_ms=14_000, here=True)
     site.tenure = site.agent()
     await site.tenure.turn()
+
+
+async def test_terms_that_members_refuse_in_bft_are_asked_for_once(site: Site, states: Agreed) -> None:
+    await refused_in_bft(site, states)
     await renewed(site, 40)
     assert asked_for_terms(states) == 1
     assert "not those configured here" in site.tenure.note
@@ -246,10 +251,7 @@ async def test_terms_that_members_refuse_in_bft_are_asked_for_once(site: Site, s
 
 
 async def test_they_are_asked_for_again_when_other_terms_are_in_force(site: Site, states: Agreed) -> None:
-    states.bft = True
-    site.wanted = msgspec.structs.replace(site.wanted, duration_ms=14_000, here=True)
-    site.tenure = site.agent()
-    await site.tenure.turn()
+    await refused_in_bft(site, states)
     ending(states, duration_ms=16_000)
     await renewed(site, 10)
     assert asked_for_terms(states) == 2
@@ -260,10 +262,7 @@ async def test_they_are_asked_for_again_when_other_terms_are_in_force(site: Site
 
 
 async def test_they_are_asked_for_again_once_members_agree_in_raft(site: Site, states: Agreed) -> None:
-    states.bft = True
-    site.wanted = msgspec.structs.replace(site.wanted, duration_ms=14_000, here=True)
-    site.tenure = site.agent()
-    await site.tenure.turn()
+    await refused_in_bft(site, states)
     await renewed(site, 40)
     assert asked_for_terms(states) == 1
     states.bft = False

@@ -198,11 +198,11 @@ async def test_unusable_files_leave_the_old_ones_in_force_and_are_said_once(
 
 async def test_a_ticket_of_one_authority_is_nothing_to_another(lab: Lab) -> None:
     """The acceptor's new context does not take the old one's tickets: the dialler is checked against the new files."""
+    # The acceptor would wait for a second one that its peer retires just then, and the test with it.
+    lab.transport = PATIENT.model_copy(update={"streams": 1, "streams_max": 1})
     a, b = own_folder(lab, "a"), own_folder(lab, "b")
     async with running(a, b):
         await a.connect("b", 1)
-        ends = session_of(a, "b"), session_of(b, "a")
-        await until(lambda: all((len(end.connections), end.streams_wanted) == (1, 1) for end in ends))
         create_authority(lab.folder / "other")
         strange = issue(lab.folder / "other", "b", "paris")
         for path, name in ((strange.key, "b.key"), (strange.certificate, "b.pem"), (strange.ca, "ca.pem")):
