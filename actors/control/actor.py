@@ -19,6 +19,7 @@ from actors.control.beginning import never_was
 from actors.control.chores import Chores
 from actors.control.distances import Distances
 from actors.control.driver import Driver, now_ms
+from actors.control.hearing import words
 from actors.control.keys import secret_in
 from actors.control.leaving import Leaving
 from actors.control.links import Links, Register
@@ -269,7 +270,7 @@ class ClusterState(Service):
         if not mine:
             raise NotFound(what=f"member of the control state on {config.node.name}")
         if came is None and not parts_in(folder):
-            await never_was(mine[0], founders, self._ask)
+            await never_was(mine[0], founders, words(config.consensus, len(founders)), self._ask)
         begins = Snapshot(index=1, term=0, membership=Membership(tuple(each.number for each in founders)))
         if came is not None:
             # All that it knows comes from the others; of this part, for which nobody votes who was not a member in it.

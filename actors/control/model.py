@@ -8,10 +8,10 @@ from msgspec import Meta
 
 from actors.migration.states import Ruling, State
 
-VERSION = 5
+VERSION = 6
 """The newest version of the state's rules that this code knows. 2: members with keys. 3: failovers with a reason.
 4: members that come and go, and ends of leases that f + 1 of them sign. 5: commands that their authors sign, moves that
-skip what guards nothing, and moves that are never to begin."""
+skip what guards nothing, and moves that are never to begin. 6: signatures that count in BFT alone."""
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Label = Annotated[str, Meta(min_length=1, max_length=128)]

@@ -42,13 +42,14 @@ class Setting:
         """The number of the terms in whose place no others were taken, 0 for none."""
         self._look_at_ms = 0.0
         self.note = ""
-        """Why the terms are not those that are configured here, and stay so; '' otherwise."""
+        """Why the terms are not those that are configured here; '' if they are, as far as this node has asked."""
 
     def due(self, terms: Terms) -> bool:
         """Whether to ask for other terms than these, which are in force."""
-        if self._refused and self._refused != terms.number:
+        met = self._wanted.met(terms)
+        if met or (self._refused and self._refused != terms.number):
             self._refused, self.note = 0, ""
-        return self._wanted.here and not self._wanted.met(terms) and not self._refused
+        return self._wanted.here and not met and not self._refused
 
     async def ask(self, terms: Terms) -> None:
         """Ask for the configured terms in place of `terms`; what the rules refuse is logged.
@@ -67,10 +68,10 @@ class Setting:
         try:
             await self._states.submit(setting, by=self._by)
         except StateRefused as no:
+            self.note = f"leases keep terms that are not those configured here: {no.fields['detail']}"
             # Where not every member has joined yet, say, it is asked for again with the next renewal.
             if no.refusal == Refusal.NOT_IN_BFT:
                 self._refused = terms.number
-                self.note = f"leases keep terms that are not those configured here: {no.fields['detail']}"
             log.warning("the terms of leases were not set", reason=str(no))
 
     async def look(self, now_ms: float) -> None:

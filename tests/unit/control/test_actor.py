@@ -523,7 +523,7 @@ async def test_what_one_member_says_is_not_believed_by_a_node_that_is_none(tmp_p
 
 
 async def test_while_older_rules_are_in_force_nothing_is_signed_and_bft_waits(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(chores, "VERSION", VERSION - 1)
+    monkeypatch.setattr(chores, "VERSION", switching.SIGNED_SINCE - 1)
     monkeypatch.setattr(author, "_AGAIN_S", 0.1)
     world = World(tmp_path, FOUR, mode="bft")
     for site in FOUR:
@@ -535,13 +535,13 @@ async def test_while_older_rules_are_in_force_nothing_is_signed_and_bft_waits(tm
             shell = world.members[await world.leader()]._driver.shell
             await asyncio.sleep(0.05)
     await client.submit(SetPolicy(name="p", value="1"), by="operator:ann", deadline_s=30)
-    assert (shell.replica.state.cluster.version, shell.replica.state.authors) == (VERSION - 1, {})
+    assert (shell.replica.state.cluster.version, shell.replica.state.authors) == (switching.SIGNED_SINCE - 1, {})
     asked = []
     monkeypatch.setattr(shell.core, "propose", lambda *what: asked.append(what))
     switch = Switching(leader._config.consensus, leader._distances)
     switch.look(shell, now_ms())
     assert asked == []
-    monkeypatch.setattr(switching, "SIGNED_SINCE", VERSION - 1)
+    monkeypatch.setattr(switching, "SIGNED_SINCE", switching.SIGNED_SINCE - 1)
     switch.look(shell, now_ms())
     assert len(asked) == 1
     monkeypatch.undo()

@@ -47,7 +47,7 @@ from actors.control.keys import public_of
 from actors.control.model import VERSION
 from actors.control.ownership import risk_of
 from actors.control.sessions import PER_NODE_MAX
-from actors.control.signing import seal_signed
+from actors.control.signing import SIGNED_SINCE, seal_signed
 from actors.migration.states import State
 from tests.unit.control.kit import BFT, Cluster, _tables, enrolment, secret_of, three_sites
 
@@ -318,8 +318,20 @@ def test_in_raft_both_count_and_one_session_serves_a_node_through_the_switch():
     cluster.done(SetPolicy(name="p", value="x"))
     assert cluster.raw(placed(cluster, SetPolicy(name="q", value="x"), by="operator:ann")).accepted
     assert cluster.audit[-1].by == "operator:ann@a"
-    lie = seal_signed(order, "node:a", secret_of("node:b").sign, by="node:a", session=session, number=2)
-    assert unchanged(cluster, lie) == "forged"
+
+
+def test_members_who_trust_each_other_do_not_look_at_a_signature_since_version_6():
+    for version, among, told in ((5, RAFT, "forged"), (5, BFT, "forged"), (6, RAFT, ""), (6, BFT, "forged")):
+        cluster = three_sites(version=version)
+        cluster.enrolled("a", "b")
+        at = cluster.place("node:a", "node:a")
+        cluster.among = among
+        order = DrainNode(node="a", draining=True)
+        lie = seal_signed(order, "node:a", secret_of("node:b").sign, by="node:a", **at)
+        assert cluster.raw(lie).code == told, (version, among)
+        assert cluster.state.nodes["a"].draining is not bool(told)
+        # Whose word it would be is looked at all the same.
+        assert unchanged(cluster, seal_signed(order, "node:a", OTHER.sign, by="node:b", **at)) == "not-yours"
 
 
 # -- sessions ---------------------------------------------------------------------------------------------------------
@@ -552,14 +564,14 @@ def signed_things(cluster: Cluster) -> list[bytes]:
 
 def test_older_and_newer_members_say_the_same_while_older_rules_are_in_force():
     """One that does not know these commands sees no further than the envelope, or a body that is none."""
-    cluster = three_sites(version=VERSION - 1)
+    cluster = three_sites(version=SIGNED_SINCE - 1)
     session = cluster.done(OpenSession(), by="node:a")
     nothing = msgspec.msgpack.encode({"do": "teleport"})
     for entry in signed_things(cluster):
         envelope = msgspec.msgpack.decode(entry, type=Envelope)
         assert cluster.raw(entry).code == "too-new"
         assert cluster.raw(msgspec.msgpack.encode(replace(envelope, body=nothing))).code == "too-new"
-        for version in range(1, VERSION):
+        for version in range(1, SIGNED_SINCE):
             told = [
                 replace(
                     cluster.raw(msgspec.msgpack.encode(replace(envelope, **at, version=version, body=body))), index=0
@@ -576,7 +588,7 @@ def test_older_and_newer_members_say_the_same_while_older_rules_are_in_force():
 def test_what_older_rules_leave_in_a_session_is_the_same_for_both():
     states = []
     for body in (msgspec.msgpack.encode(EnrolNode(node="a", key="00" * 32)), msgspec.msgpack.encode({"do": "x"})):
-        cluster = three_sites(version=VERSION - 1)
+        cluster = three_sites(version=SIGNED_SINCE - 1)
         session = cluster.done(OpenSession(), by="node:a")
         entry = Envelope(version=1, session=session, number=1, by="node:a", body=body)
         cluster.raw(msgspec.msgpack.encode(entry))
@@ -585,7 +597,7 @@ def test_what_older_rules_leave_in_a_session_is_the_same_for_both():
 
 
 def test_nothing_of_it_is_in_the_bytes_of_a_state_that_has_none():
-    cluster = three_sites(version=VERSION - 1)
+    cluster = three_sites(version=SIGNED_SINCE - 1)
     names = msgspec.msgpack.decode(msgspec.msgpack.encode(cluster.state)).keys()
     assert not {"authors", "vouches", "openings"} & names
 

@@ -206,12 +206,15 @@ async def test_one_node_sets_the_terms_as_soon_as_they_are_allowed(tmp_path: Pat
     site.tenure = site.agent()
     await site.tenure.turn()
     assert states.state.cluster.terms.takeover == "operator", "two members have no third voice"
+    assert "not those configured here" in site.tenure.note
     assert site.order() is None
     states.must(JoinNode(node="c", site="c", speaks=VERSION), "operator:test")
     site.now_ms += 31_000
     await site.tenure.turn()
     assert states.state.cluster.terms.takeover == "lease"
     assert site.order() == site.now_ms + 8_000
+    await renewed(site, 1)
+    assert site.tenure.note == ""
 
 
 def asked_for_terms(states: Agreed) -> int:
