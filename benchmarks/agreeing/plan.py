@@ -38,7 +38,7 @@ def draw_plan(seed: int) -> Plan:
     """The plan of `seed`."""
     chance = Random(seed)
     pick = chance.choice
-    if chance.random() < 0.04:
+    if chance.random() < 0.1:
         return _storm(chance)
     return Plan(
         members=pick((3, 3, 3, 3, 3, 5, 5, 4, 2, 1)),
@@ -64,7 +64,7 @@ def _storm(chance: Random) -> Plan:
     """One leader falls after the other as soon as it is elected: what is in one log alone is tried hard."""
     return Plan(
         members=3,
-        faulty_us=400 * TICK_US,
+        faulty_us=1200 * TICK_US,
         faults=("coup",),
         fault_us=8 * TICK_US,
         weather=Weather(delay_us_max=chance.choice((4_000, 15_000))),
@@ -72,6 +72,6 @@ def _storm(chance: Random) -> Plan:
         compact_after=0,
         clients=2,
         keys=1,
-        pause_us=40 * TICK_US,
+        pause_us=8 * TICK_US,
         drift=0.0,
     )
