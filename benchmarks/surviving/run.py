@@ -218,6 +218,8 @@ class Sites:
             for node, api in self.apis.items():
                 api.jobs()
                 api.store(node)
+            if self.apis[self.nodes[0]].guests().silent:  # an agent that was killed is not back yet
+                return False
             view = self.apis[self.nodes[0]].cluster()
             if (
                 view.mode != self.mode
