@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.agreeing.world import World
 
 _MEMBERS_MAX = 6
+_EVEN = 4
 
 
 class Faults:
@@ -64,6 +65,11 @@ class Faults:
                 self.world.schedule.after(self.chance.randrange(30_000), self._ask, other)
         if self._plotted:
             self._plotted -= 1
+            if "members" in self.world.plan.faults:
+                # Before anything of its term is committed, and so that not everybody hears of it.
+                self.world.schedule.after(self.chance.randrange(2_000), self._change, node, self._one_voter)
+                if self.chance.random() < 0.7:
+                    self._part(node, self._anybody())
             delay_us = self.chance.randrange(self.chance.choice((2_000, 20_000, 60_000)))
             self.world.schedule.after(delay_us, self._coup, node)
 
@@ -87,10 +93,11 @@ class Faults:
     def _down(self) -> "list[Node]":
         return [node for node in self.world.nodes.values() if node.core is None]
 
-    def _isolate(self, node: "Node") -> None:
-        everybody = list(self.world.nodes)
-        self.world.network.cut([node.me], everybody)
-        self.world.network.cut(everybody, [node.me])
+    def _isolate(self, *nodes: "Node") -> None:
+        ours = [node.me for node in nodes]
+        theirs = [member for member in self.world.nodes if member not in ours]
+        self.world.network.cut(ours, theirs)
+        self.world.network.cut(theirs, ours)
 
     def _one_way(self) -> None:
         node, everybody = self._leader() if self.chance.random() < 0.5 else self._anybody(), list(self.world.nodes)
@@ -101,9 +108,11 @@ class Faults:
 
     def _pair(self) -> None:
         """Two can't hear each other, though others hear both."""
-        one, other = self._leader().me, self._anybody().me
-        self.world.network.cut([one], [other])
-        self.world.network.cut([other], [one])
+        self._part(self._leader(), self._anybody())
+
+    def _part(self, one: "Node", other: "Node") -> None:
+        self.world.network.cut([one.me], [other.me])
+        self.world.network.cut([other.me], [one.me])
 
     def _plot(self) -> None:
         self._plotted = self.chance.choice((1, 4))
@@ -117,7 +126,9 @@ class Faults:
             return
         if self.chance.random() < 0.8:
             self.world.network.mend()
-        if self.chance.random() < 0.7:
+        if "members" in self.world.plan.faults and self.chance.random() < 0.5:
+            self._isolate(leader, self._anybody())
+        elif self.chance.random() < 0.7:
             self._isolate(leader)
         else:
             self._crash(leader)
@@ -153,13 +164,16 @@ class Faults:
     def _members(self) -> None:
         """Let a leader take in, promote, or take out members; sometimes more at once than it may."""
         for _ in range(self.chance.choice((1, 1, 3))):
-            leader = self.world.leader()
-            if leader is None:
-                continue
-            membership = self._changed(leader.core.membership)
-            if self.world.mode.may_change(membership):
-                for node in self.world.mode.proposers(self.world, leader):
-                    node.propose(*self.world.mode.change(membership))
+            if (leader := self.world.leader()) is not None:
+                self._change(leader, self._changed)
+
+    def _change(self, leader: "Node", changed: Callable[[Membership], Membership]) -> None:
+        if self.world.healed_us or leader.core is None:
+            return
+        membership = changed(leader.core.membership)
+        if self.world.mode.may_change(membership):
+            for node in self.world.mode.proposers(self.world, leader):
+                node.propose(*self.world.mode.change(membership))
 
     def _switch(self) -> None:
         """Let the members go on in the other protocol."""
@@ -168,6 +182,15 @@ class Faults:
             other = Protocol.BFT if leader.core.protocol is Protocol.RAFT else Protocol.RAFT
             for node in self.world.mode.proposers(self.world, leader):
                 node.propose(switch_to(other), Kind.SWITCH)
+
+    def _one_voter(self, now: Membership) -> Membership:
+        """One voter less of four or more, else one more: back to an even number, whose halves need not meet."""
+        if len(now.voters) >= _EVEN:
+            gone = self.chance.choice(now.voters)
+            return Membership(tuple(voter for voter in now.voters if voter != gone), now.learners)
+        others = [member for member in self.world.nodes if member not in now.voters]
+        new = self.chance.choice(others) if others else self.world.joiner().me
+        return Membership(tuple(sorted((*now.voters, new))), tuple(each for each in now.learners if each != new))
 
     def _changed(self, now: Membership) -> Membership:
         everybody = now.voters + now.learners

@@ -38,7 +38,7 @@ def draw_plan(seed: int) -> Plan:
     """The plan of `seed`."""
     chance = Random(seed)
     pick = chance.choice
-    if chance.random() < 0.1:
+    if chance.random() < 0.12:
         return _storm(chance)
     return Plan(
         members=pick((3, 3, 3, 3, 3, 5, 5, 4, 2, 1)),
@@ -61,13 +61,19 @@ def draw_plan(seed: int) -> Plan:
 
 
 def _storm(chance: Random) -> Plan:
-    """One leader falls after the other as soon as it is elected: what is in one log alone is tried hard."""
+    """One leader falls after the other as soon as it is elected: what is in one log alone is tried hard.
+
+    In half of them each also takes a voter in or out at once, of four: two majorities that differ by one voter each
+    from what they were need not meet.
+    """
+    weather = Weather(delay_us_max=chance.choice((4_000, 15_000)))
+    changing = chance.random() < 0.5
     return Plan(
-        members=3,
+        members=4 if changing else 3,
         faulty_us=1200 * TICK_US,
-        faults=("coup",),
+        faults=("coup", "members") if changing else ("coup",),
         fault_us=8 * TICK_US,
-        weather=Weather(delay_us_max=chance.choice((4_000, 15_000))),
+        weather=weather,
         write_us_max=2_000,
         compact_after=0,
         clients=2,

@@ -81,6 +81,11 @@ class ChangesOverAChange(Rules):
         return True
 
 
+class ChangesBeforeItBegins(Rules):
+    def may_change(self, changed_at: int, commit: int, begun: bool) -> bool:
+        return changed_at <= commit
+
+
 class NeverEndsItsLease(Rules):
     def lease_holds(self, age: int, lease_ticks: int, given_up: bool) -> bool:
         return True

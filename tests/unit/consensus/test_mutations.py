@@ -14,7 +14,7 @@ SEEDS = 1000
 NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.HalfIsEnough, 1),
     (mutants.ForgetsItsVote, 20),
-    (mutants.HeedsOldTerms, 32),
+    (mutants.HeedsOldTerms, 42),
     (mutants.VotesTwice, 7),
     (mutants.VotesForOldLogs, 5),
     (mutants.VotesWhileItHears, 261),
@@ -27,9 +27,10 @@ NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.CountsWhatIsNotWritten, 3),
     (mutants.ChangesManyAtOnce, 96),
     (mutants.ChangesOverAChange, 4),
-    (mutants.NeverEndsItsLease, 32),
-    (mutants.KeepsItsLeaseAfterATransfer, 32),
-    (mutants.ReadsUnconfirmed, 32),
+    (mutants.ChangesBeforeItBegins, 55),
+    (mutants.NeverEndsItsLease, 36),
+    (mutants.KeepsItsLeaseAfterATransfer, 81),
+    (mutants.ReadsUnconfirmed, 81),
     (mutants.ReadsBeforeItBegins, 3),
     (mutants.LosesTheSnapshotsTerm, 4),
 ]
