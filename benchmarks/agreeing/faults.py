@@ -188,8 +188,7 @@ class Faults:
         if len(now.voters) >= _EVEN:
             gone = self.chance.choice(now.voters)
             return Membership(tuple(voter for voter in now.voters if voter != gone), now.learners)
-        others = [member for member in self.world.nodes if member not in now.voters]
-        new = self.chance.choice(others) if others else self.world.joiner().me
+        new = now.learners[0] if now.learners else self.world.joiner().me  # never one that was taken out
         return Membership(tuple(sorted((*now.voters, new))), tuple(each for each in now.learners if each != new))
 
     def _changed(self, now: Membership) -> Membership:

@@ -13,7 +13,7 @@ SEEDS = 1000
 
 NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.HalfIsEnough, 1),
-    (mutants.ForgetsItsVote, 20),
+    (mutants.ForgetsItsVote, 31),
     (mutants.HeedsOldTerms, 42),
     (mutants.VotesTwice, 7),
     (mutants.VotesForOldLogs, 5),
@@ -27,7 +27,7 @@ NOTICED_BY: list[tuple[type[Rules], int]] = [
     (mutants.CountsWhatIsNotWritten, 3),
     (mutants.ChangesManyAtOnce, 96),
     (mutants.ChangesOverAChange, 4),
-    (mutants.ChangesBeforeItBegins, 55),
+    (mutants.ChangesBeforeItBegins, 879),
     (mutants.NeverEndsItsLease, 36),
     (mutants.KeepsItsLeaseAfterATransfer, 81),
     (mutants.ReadsUnconfirmed, 81),
