@@ -31,7 +31,7 @@ SIGNED_SINCE = Signed.SINCE
 """The version of the rules from which on commands are signed by their authors, and must be in BFT."""
 _TRUSTED_SINCE = 6
 """From this version on Raft's members, who trust each other, do not look at what a node has signed: whichever of them
-took the command saw the node's certificate, and a look takes a third of what an entry costs."""
+took the command saw the node's certificate, and a look takes up to a third of what an entry costs."""
 _PURPOSE = "novacron: a command to the control state"
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 _commands: msgspec.msgpack.Decoder[LoggedCommand] = msgspec.msgpack.Decoder(LoggedCommand)
