@@ -17,6 +17,8 @@ from actors.errors import DeadlineExceeded
 LAB_VARIABLE = "NOVACRON_LAB"
 HOLDER_VARIABLE = "NOVACRON_LAB_HOLDER"
 _POLL_S = 0.02
+# Flags of a process in the kernel's `sched.h`.
+_EXITING, _KERNEL_THREAD = 0x4, 0x200000
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -29,20 +31,53 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def processes_of(lab_id: str) -> Iterator[Found]:
-    """Every process that carries `lab_id`, this process and its ancestors excepted."""
-    ours = _self_and_ancestors()
+    """Every process that carries `lab_id`, this process and its ancestors excepted.
+
+    One that begins, or becomes another program, while we look is found too.
+    """
     marker = f"{LAB_VARIABLE}={lab_id}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) in ours:
-            continue
-        try:
-            environment = (entry / "environ").read_bytes().split(b"\0")
-            if marker not in environment:
-                continue
-            status = (entry / "status").read_text()
-        except OSError:
-            continue  # it ended while we looked
-        yield _found(int(entry.name), environment, status)
+    looked_at = _self_and_ancestors()
+    missed = True
+    while missed:
+        # What ended before it was looked at may have begun another one that is not in the list.
+        missed = False
+        for pid in _processes() - looked_at:
+            try:
+                environment = _environment(pid)
+                if environment is None:
+                    missed = True
+                    continue
+                looked_at.add(pid)
+                if marker not in environment:
+                    continue
+                status = Path(f"/proc/{pid}/status").read_text()
+            except PermissionError:
+                looked_at.add(pid)  # another user's: not of a lab
+            except (FileNotFoundError, ProcessLookupError):
+                looked_at.add(pid)
+                missed = True
+            else:
+                yield _found(pid, environment, status)
+
+
+def _processes() -> set[int]:
+    return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+
+
+def _environment(pid: int) -> list[bytes] | None:
+    """The process's environment; None while the kernel exchanges its program, when it has none for a moment."""
+    if whole := Path(f"/proc/{pid}/environ").read_bytes():
+        return whole.split(b"\0")
+    fields = _stat(pid)
+    if int(fields[6]) & (_EXITING | _KERNEL_THREAD):
+        raise ProcessLookupError
+    # The addresses of a new program's code are set last.
+    return [] if fields[23] != "0" and fields[47] == fields[48] else None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of the process's ``stat`` from the third, its state, on; see proc_pid_stat(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _found(pid: int, environment: list[bytes], status: str) -> Found:
@@ -56,8 +91,7 @@ def _self_and_ancestors() -> set[int]:
     found, pid = set(), os.getpid()
     while pid > 0:
         found.add(pid)
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        pid = int(stat.rpartition(")")[2].split()[1])
+        pid = int(_stat(pid)[1])
     return found
 
 
@@ -94,7 +128,10 @@ def end_all(lab_id: str, deadline_s: float) -> int:
     killed: set[int] = set()
     until = time.monotonic() + deadline_s
     while True:
-        found = [process.pid for process in processes_of(lab_id)]
+        found = []
+        for process in processes_of(lab_id):
+            _kill(process.pid, lab_id)
+            found.append(process.pid)
         killed.update(found)
         # A dying first process has no environment any more but lives until its whole PID namespace is empty.
         left = found + [pid for pid in killed if _is_ending(pid)]
@@ -102,16 +139,17 @@ def end_all(lab_id: str, deadline_s: float) -> int:
             return len(killed)
         if time.monotonic() > until:
             raise DeadlineExceeded(what=f"the end of processes {sorted(set(left))}", deadline_s=deadline_s)
-        for pid in found:
-            _kill(pid, lab_id)
         time.sleep(_POLL_S)
 
 
 def _is_ending(pid: int) -> bool:
     """True for a process that has lost its memory but is neither gone nor a zombie."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return stat[0] not in "ZX" and not Path(f"/proc/{pid}/environ").read_bytes()
+        if _stat(pid)[0] in "ZX":
+            return False
+        return not Path(f"/proc/{pid}/environ").read_bytes()
+    except ProcessLookupError:
+        return Path(f"/proc/{pid}").exists()  # newer kernels say so of one without memory
     except OSError:
         return False
 
