@@ -137,6 +137,8 @@ make_venv() {
     say "making .venv with $python"
     "$python" -m venv --clear .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[node,research,dev]'
+    # A node is ten processes of this code: where nothing may be written later, each would compile it anew.
+    .venv/bin/python -m compileall -q actors api models
     say "compiling the inner loops of the codec and of forecasts"
     .venv/bin/python -c 'from actors.encoding import decoder, encoder, filler, store
 for each in (encoder, decoder, store, filler): each.warm_up()'

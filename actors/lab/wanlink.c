@@ -37,7 +37,7 @@
 #define LINE_BYTES_MAX 512
 #define READS_AT_ONCE 64 /* packets taken from one device before the other one and the timers get their turn */
 #define FLIGHT_BYTES_MAX (1L << 30)
-#define STEP_NS 300000 /* a packet is read and released up to this much late while others are under way */
+#define STEP_NS 300000 /* a packet is read and released up to this much late while there are many */
 
 enum state { PASS = 0, HOLE = 1, CUT = 2 };
 
@@ -340,7 +340,7 @@ int main(int argc, char **argv)
     struct direction ways[2] = {{.name = "ab"}, {.name = "ba"}};
     struct client clients[CLIENTS_MAX];
     struct sched_param priority = {.sched_priority = 1};
-    int listener;
+    int listener, taken = 0;
 
     if (argc != 6)
         errx(2, "usage: wanlink NETNS_A DEVICE_A NETNS_B DEVICE_B CONTROL_SOCKET");
@@ -365,9 +365,9 @@ int main(int argc, char **argv)
         struct timespec timeout;
         if (other < next)
             next = other;
-        /* While packets are under way the line is looked at in steps: waking for each costs more than carrying it. */
-        int busy = next != INT64_MAX;
-        wait = busy ? STEP_NS : 1000000000;
+        /* A line that carries much is looked at in steps: waking for each packet costs more than carrying it. */
+        int busy = taken || next - now < STEP_NS;
+        wait = busy ? STEP_NS : next == INT64_MAX ? 1000000000 : next - now;
         timeout = (struct timespec){.tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000};
         polls[0] = (struct pollfd){.fd = ways[0].from_fd, .events = busy ? 0 : POLLIN};
         polls[1] = (struct pollfd){.fd = ways[1].from_fd, .events = busy ? 0 : POLLIN};
@@ -382,12 +382,14 @@ int main(int argc, char **argv)
         if ((polls[0].revents | polls[1].revents) & (POLLERR | POLLHUP | POLLNVAL))
             return 0; /* a namespace was taken down */
         now = now_ns();
+        taken = 0;
         for (int i = 0; i < 2; i++)
             for (int n = 0; (busy || polls[i].revents & POLLIN) && n < READS_AT_ONCE; n++) {
                 ssize_t got = read(ways[i].from_fd, bytes, sizeof bytes);
                 if (got <= 0)
                     break;
                 take(&ways[i], bytes, (int)got, now);
+                taken = 1;
             }
         for (int i = 0; i < CLIENTS_MAX; i++)
             if (clients[i].fd >= 0 && polls[3 + i].revents && !serve(&clients[i], ways)) {

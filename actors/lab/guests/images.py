@@ -86,7 +86,8 @@ def _source_dir() -> Path:
 
 def _sources() -> list[bytes]:
     folder = _source_dir()
-    return [path.read_bytes() for path in (folder / "init.sh", *sorted((folder / "workload").iterdir()))]
+    sources = sorted(path for path in (folder / "workload").iterdir() if path.is_file())
+    return [path.read_bytes() for path in (folder / "init.sh", *sources)]
 
 
 def _build_boot(kernel_deb: Path, kernel: Path, initrd: Path) -> None:
