@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from actors.config.schema import Encoding
@@ -21,10 +22,23 @@ from actors.errors import DeadlineExceeded, NovaCronError
 
 # The beginning of a record waits so long for its rest, then it is sent as it is: QEMU may be waiting for an answer.
 HELD_S = 0.003
+# QEMU hands over some 128 KiB at a time. What follows within so long goes into the same batch: each costs every process
+# on the way as much as 200 pages that are found there.
+GATHER_S = 0.002
 # QEMU's stream waits so long for what the far side has. That was asked for when the job was opened, so it is here.
 READY_S = 1.0
 # Disks may be many, each with a window of its own; 8 MiB are enough where blocks that repeat are found otherwise.
 DISK_WINDOW_LOG = 23
+
+
+def _gather(peer: socket.socket, room: memoryview) -> int:
+    """Read what comes into `room`, and what follows at once; how much it was."""
+    size = peer.recv_into(room)
+    peer.settimeout(GATHER_S)
+    with suppress(TimeoutError):
+        while 0 < size < len(room) and (more := peer.recv_into(room[size:])):
+            size += more
+    return size
 
 
 class EncoderPump(Pump):
@@ -147,7 +161,9 @@ class EncoderPump(Pump):
             self._qemu.shutdown(socket.SHUT_WR)
 
     def _forward(self, peer: socket.socket) -> None:
-        self._qemu = peer
+        # What goes back has a deadline of its own, however short the next bytes are waited for.
+        self._qemu = self._keep(peer.dup())
+        self._qemu.settimeout(self._patience.stall_s)
         self._qemu_here.set()
         self._wire_here.wait(self._patience.connect_s)
         wire = self._wire
@@ -181,7 +197,7 @@ class EncoderPump(Pump):
         limit = encoder.settings.batch_bytes if self._handover.idle else self._behind_bytes
         peer.settimeout(HELD_S if encoder.held_bytes else self._patience.stall_s)
         try:
-            size = peer.recv_into(encoder.room(limit))
+            size = _gather(peer, encoder.room(limit))
             if size == 0:
                 return False
         except TimeoutError:

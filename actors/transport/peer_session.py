@@ -208,7 +208,8 @@ class PeerSession:
 
     def next_frame(self, connection: Connection) -> Frame | None:
         """What `connection` sends next."""
-        if self.is_over or connection.retires:
+        # Every turn ends with nothing more to send: to find that out channel by channel costs as much as a frame.
+        if self.is_over or connection.retires or not self._engine.may_send:
             return None
         now = time.monotonic()
         wait_s, held = self._caps.wait_s(self.peer, now), self._caps.held(now)

@@ -107,6 +107,31 @@ def test_a_stream_and_its_answers_pass(pair: Pair, target: socket.socket) -> Non
     assert set(sent.layers) == {"zero", "store", "dedupe", "delta", "zstd", "passthrough"}
 
 
+def test_answers_that_qemu_does_not_take_yet_wait(pair: Pair, target: socket.socket) -> None:
+    """However short the encoder waits for QEMU's next bytes meanwhile."""
+    stream, answers = kit.guest_stream(12, pages=300), kit.noise(4 << 20)
+    step = len(stream) // 40
+
+    def hand_over(qemu: socket.socket) -> None:
+        for piece in kit.pieces(stream, [1000, *range(step, len(stream), step)]):
+            qemu.sendall(piece)
+            threading.Event().wait(0.005)
+        qemu.shutdown(socket.SHUT_WR)
+
+    with connect(pair.source) as qemu:
+        sender = threading.Thread(target=hand_over, args=(qemu,))
+        sender.start()
+        far, _ = target.accept()
+        with far:
+            teller = threading.Thread(target=send_all, args=(far, answers))
+            teller.start()
+            assert read_all(far) == stream
+            assert read_all(qemu) == answers
+            teller.join()
+        sender.join()
+    both(pair, "done")
+
+
 def test_a_guest_goes_and_comes_back_by_reference(tmp_path: Path) -> None:
     """Both ends keep what passed; the way back needs next to nothing, also when the store is spoilt meanwhile."""
     (tmp_path / "a").mkdir()
