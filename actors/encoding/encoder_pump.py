@@ -22,8 +22,8 @@ from actors.errors import DeadlineExceeded, NovaCronError
 
 # The beginning of a record waits so long for its rest, then it is sent as it is: QEMU may be waiting for an answer.
 HELD_S = 0.003
-# QEMU hands over some 128 KiB at a time. What follows within so long goes into the same batch: each costs every process
-# on the way as much as 200 pages that are found there.
+# QEMU hands over some 128 KiB at a time. What follows within so long goes into the same batch: each wakes every process
+# on the way, and where most pages are found at the target it is but 1 KiB.
 GATHER_S = 0.002
 # QEMU's stream waits so long for what the far side has. That was asked for when the job was opened, so it is here.
 READY_S = 1.0

@@ -208,7 +208,7 @@ class PeerSession:
 
     def next_frame(self, connection: Connection) -> Frame | None:
         """What `connection` sends next."""
-        # Every turn ends with nothing more to send: to find that out channel by channel costs as much as a frame.
+        # Every turn ends with nothing more to send, which is found out here without asking the caps and the scheduler.
         if self.is_over or connection.retires or not self._engine.may_send:
             return None
         now = time.monotonic()
