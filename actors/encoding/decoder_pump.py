@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from actors.encoding import sockets
 from actors.encoding.decoder import Decoder
 from actors.encoding.files import FileBlocks
 from actors.encoding.filler import Filler
@@ -14,6 +15,9 @@ from actors.encoding.pump import COPY_BYTES, Patience, Pump
 from actors.encoding.reverse import Answer, Message, pack
 from actors.encoding.shelf import Shelf
 from actors.encoding.store import Store
+
+# QEMU loads one batch while the next is rebuilt. With the 200 KiB that a host allows by itself they take turns.
+INTAKE_BYTES = 1 << 20
 
 
 class DecoderPump(Pump):
@@ -94,6 +98,7 @@ class DecoderPump(Pump):
 
     def _return_path(self, wire: socket.socket) -> socket.socket:
         qemu = self._connect()
+        sockets.widen(qemu, INTAKE_BYTES)
         self._help(lambda: self._copy_back(qemu, wire), "back")
         return qemu
 
