@@ -5,6 +5,9 @@
 #include <sys/io.h>
 #include <time.h>
 
+#define SECOND_NS 1000000000ULL
+#define CLOSE_NS 10000000ULL
+
 uint64_t host_edge_s, host_edge_ns;
 static int last_second = -1;
 
@@ -36,10 +39,16 @@ static int edge_seen(void) {
     return 1;
 }
 
-/* Poll once a slice, and closely when the next edge is due within this slice. */
+/* Poll once a slice, and closely when the next edge is due. */
 void host_clock_slice(void) {
     if (edge_seen() || host_edge_ns == 0) return;
-    uint64_t now = now_ns(CLOCK_MONOTONIC), due = host_edge_ns + 1000000000ULL;
-    if (now + SLICE_NS < due || now > due + SLICE_NS) return;
-    while (!edge_seen() && now_ns(CLOCK_MONOTONIC) < now + 2 * SLICE_NS) {}
+    uint64_t now = now_ns(CLOCK_MONOTONIC), due = host_edge_ns + SECOND_NS;
+    if (now + CLOSE_NS < due || now > due + CLOSE_NS) return;
+    while (!edge_seen() && now_ns(CLOCK_MONOTONIC) < now + 2 * CLOSE_NS) {}
+}
+
+/* When to poll next: at `slice`, or before it if an edge is due by then. */
+uint64_t host_clock_next(uint64_t slice) {
+    uint64_t eve = host_edge_ns + SECOND_NS - CLOSE_NS;
+    return host_edge_ns != 0 && eve > now_ns(CLOCK_MONOTONIC) && eve < slice ? eve : slice;
 }

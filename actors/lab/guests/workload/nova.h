@@ -1,4 +1,4 @@
-/* The lab guest's workload: shared types. One thread drives everything in slices of 10 ms; disk.c alone has its own. */
+/* The lab guest's workload: shared types. One thread drives everything in slices; disk.c alone has its own. */
 #ifndef NOVA_H
 #define NOVA_H
 
@@ -6,7 +6,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define SLICE_NS 10000000ULL
 #define PAGE_BYTES 4096
 
 enum kind { MEMORY, RANDOM, REDIS, PYTHON };
@@ -31,7 +30,7 @@ struct counters {
 
 extern struct counters counters;
 
-/* What is checked in turn, so many in every slice of 10 ms. */
+/* What is checked in turn, so many in every slice. */
 struct rotation { uint64_t things, per_slice; };
 
 void corrupt(const char *what, uint64_t where);
@@ -66,6 +65,7 @@ void disk_collect(void);
 
 void host_clock_open(void);
 void host_clock_slice(void);
+uint64_t host_clock_next(uint64_t slice);
 extern uint64_t host_edge_s, host_edge_ns;
 
 void power_open(void);
