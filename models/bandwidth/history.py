@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MOST_OFF = 1e9
+
 
 class History:
     """A forecaster's own past: (time, capacity, level after it), no older than `keep_s` behind the newest time seen."""
@@ -43,7 +45,7 @@ class History:
         """truth ÷ forecast of every past moment t whose window ``(t + lead_s, t + lead_s + horizon_s]`` is measured.
 
         This is what the forecaster would have got wrong had it been asked at each of its samples, for this very
-        horizon and with data this old.
+        horizon and with data this old. More than `MOST_OFF` counts as so much: nothing was known then.
         """
         if len(self._rows) < 2:
             return np.empty(0)
@@ -54,5 +56,6 @@ class History:
         known = (at + lead_s + horizon_s <= at[-1]) & (last > first) & (level > 0)
         counts = np.maximum(last - first, 1)
         truth = (total[last] - total[first]) / counts
-        ratios: Array = truth[known] / level[known]
+        with np.errstate(over="ignore"):
+            ratios: Array = np.minimum(truth[known] / level[known], MOST_OFF)
         return ratios

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.bandwidth.baselines import LastValue
@@ -92,6 +92,7 @@ samples = st.lists(st.tuples(st.floats(0, 30), st.floats(0, 1e10, allow_subnorma
 
 
 @given(samples, st.floats(0.1, 100), st.floats(0, 100), st.sampled_from([Ewma(5, 300), LastValue(300)]))
+@example([(1.0, 1e-300), (1.0, 1e10), (1.0, 0.0)], 0.5, 0.0, LastValue(300))
 def test_interval_is_finite_and_surrounds_the_forecast(steps, horizon_s, later_s, like):
     forecaster = Ewma(5, 300) if isinstance(like, Ewma) else LastValue(300)
     now = 0.0
