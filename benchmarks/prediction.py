@@ -16,30 +16,24 @@ def prediction(
     rounds: Annotated[int, typer.Option(min=10, max=100_000, help="How often each forecaster answers.")] = 300,
     json: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the rows to this file.")] = None,
 ) -> None:
-    """The simple methods, one net, and as many as a training makes; links of 70 seconds with all covariates."""
+    """The simple methods, one member of the forecaster in use, and all; links of 70 seconds with all covariates."""
     import numpy as np
-    import torch
 
     from benchmarks.report import Row, show, write
-    from models.bandwidth.calibration import Levels
-    from models.bandwidth.module import Net, Shape
+    from models.bandwidth import load_forecaster
     from models.bandwidth.predict import Forecaster, Series
-    from models.bandwidth.seeing import COLUMNS, FEATURES
-    from models.bandwidth.train import MEMBERS, Args
 
-    torch.manual_seed(_SEED)
     rng, t_s = np.random.default_rng(_SEED), np.arange(float(_SAMPLES))
     asked: list[Series] = []
     for _ in range(links):
         rates = np.exp(rng.normal(4, 1) + np.cumsum(rng.normal(0, 0.05, _SAMPLES)))
         rtt_ms = rng.uniform(20, 60, _SAMPLES)
         asked.append((rates, t_s, {"rtt_ms": rtt_ms, "jitter_ms": rtt_ms / 9, "retrans": rtt_ms // 9, "tod_s": t_s}))
-    sizes = Args()
-    nets = [Net(Shape(COLUMNS, FEATURES, sizes.hidden, sizes.width)).served() for _ in range(MEMBERS)]
-    systems = {"simple": nets[:0], "net": nets[:1], f"{MEMBERS} nets": nets}
+    known = load_forecaster()
+    systems = {"simple": 0, "member": 1, known.version: len(known.members)}
     rows: list[Row] = []
-    for name, asked_nets in systems.items():
-        forecaster = Forecaster(asked_nets, Levels.plain())
+    for name, count in systems.items():
+        forecaster = Forecaster(known.members[:count], known.levels)
         forecaster.predict_batch(asked)  # the first call compiles
         taken_s = np.empty((rounds, 2))
         for each in taken_s:

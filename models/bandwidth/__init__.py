@@ -22,12 +22,12 @@ def load_forecaster(version: str | None = None, registry: Path | None = None) ->
         RegistryError: there is no such version, or it is damaged or not trusted.
     """
     from models.bandwidth.calibration import Levels
-    from models.bandwidth.predict import Forecaster, load_nets
+    from models.bandwidth.predict import Forecaster, load_members
     from models.registry import Registry
 
     known = Registry(registry, "bandwidth")
     if version is None and known.state().in_use is None:
         return Forecaster([], Levels.plain(), "simple")
     loaded = known.load(version)
-    nets, levels = load_nets(loaded.arrays(WEIGHTS))
-    return Forecaster(nets, levels, loaded.version)
+    members, levels = load_members(loaded.arrays(WEIGHTS))
+    return Forecaster(members, levels, loaded.version)

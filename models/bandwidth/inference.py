@@ -78,7 +78,7 @@ class Lstm:
         # What was never met in training is unknown: its mean is NaN. So is a level far from all that were.
         scaled = (features - self.mean) / self.scale
         known = np.isfinite(scaled)
-        known[:, LEVEL] &= np.abs(scaled[:, LEVEL]) < LEVEL_FAR
+        known[:, LEVEL] &= ~self.elsewhere(features)
         scaled = np.where(known, np.clip(scaled, -CLIPPED, CLIPPED), np.float32(0))
         out = np.concatenate([scaled, known.astype(np.float32) - 1, states[link, at]], axis=1)
         for place, (weight, bias) in enumerate(self._head):
@@ -91,6 +91,11 @@ class Lstm:
         cdf = np.zeros((len(out), BINS + 1))
         np.cumsum(_shares(bins), axis=1, out=cdf[:, 1:])
         return centre, np.minimum(cdf, 1.0)
+
+    def elsewhere(self, features: Floats) -> np.ndarray:
+        """Whether the level of each question ``[N]`` is far from all that were met in training."""
+        off: np.ndarray = np.abs(features[:, LEVEL] - self.mean[LEVEL]) >= LEVEL_FAR * self.scale[LEVEL]
+        return off
 
 
 def _shares(logs: Floats) -> Floats:

@@ -14,7 +14,7 @@ def _cache_folder() -> str:
     """Where the machine code of exactly these sources lies: numba itself looks only at a kernel's own file."""
     here = Path(__file__).parent
     sources = hashlib.blake2b(digest_size=8)
-    for name in ("kernel.py", "seeing.py", "reckoning.py", "recalling.py"):
+    for name in ("kernel.py", "seeing.py", "reckoning.py", "recalling.py", "descending.py"):
         sources.update((here / name).read_bytes())
     return str(here / "__pycache__" / f"kernels-{sources.hexdigest()}")
 

@@ -5,6 +5,7 @@ Needs scikit-learn (``pip install novacron[research]``).
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from models.bandwidth.data import Array
 from models.bandwidth.features import SIMPLE
@@ -33,7 +34,8 @@ class Trees:
         """Train on questions ``[N, F]`` and truths ``[N]``."""
         spread = np.nanmax(features, 0, initial=-1e9) - np.nanmin(features, 0, initial=1e9)
         self._used = spread > 1e-9
-        self._fitted = [self._tree(level).fit(features[:, self._used], truth) for level in _BANDS]
+        with threadpool_limits(1):  # on a busy machine its threads wait for each other most of the time
+            self._fitted = [self._tree(level).fit(features[:, self._used], truth) for level in _BANDS]
         return self
 
     def calibrate(self, features: Array, truth: Array) -> None:

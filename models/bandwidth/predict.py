@@ -1,4 +1,4 @@
-"""The forecaster that is served: the nets' distribution, calibrated, guarded by the simple methods' record on the link.
+"""The served forecaster: its members' distribution, calibrated, guarded by the simple methods' record on a link.
 
 ``load_forecaster().predict(bw_mbps, t_s)`` takes what is known of a link, one sample or a thousand, and answers every
 horizon with a point and seven quantiles, and with the method that spoke.
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from models.bandwidth.calibration import CALIBRATED, KINDS, Levels, kinds, order_of
 from models.bandwidth.data import Array, cells
 from models.bandwidth.distribution import GRID, decide, on_grid, quantiles
-from models.bandwidth.features import LEVEL, SIMPLE, Batch, View, batch, horizon_cells, view
+from models.bandwidth.features import CLIP, LEVEL, SIMPLE, Batch, View, batch, horizon_cells, view
 from models.bandwidth.forecast import QUANTILES
 from models.bandwidth.guard import HEARD, loudest, stretch, weights
-from models.bandwidth.inference import EDGES, Lstm
+from models.bandwidth.inference import EDGES
+from models.bandwidth.member import Member
 from models.bandwidth.reckoning import past_answers
 
 HORIZONS_S = (1.0, 5.0, 15.0, 30.0, 60.0)
@@ -27,6 +28,7 @@ _CHECKED = 64  # moments asked again in one call, over all its links
 _TRUSTED = tuple(SIMPLE.index(name) for name in ("last", "mean3", "ewma", "mean10"))
 # The middle 80 % of a distribution are about so many of its mean errors wide, be it normal or Laplace's.
 _WIDE, _WIDE_IN_ERRORS = np.array([0.1, 0.9]), 3.2
+_SEVERAL, _OVER_BEST = 5, 0.3  # cells; in logarithms
 _FAR = 4.0  # a feature so many spreads from the training's mean lies beyond what it met
 
 Series = tuple[Sequence[float] | Array, Sequence[float] | Array, Mapping[str, Sequence[float] | Array] | None]
@@ -37,8 +39,8 @@ class Prediction:
     """What a link will carry in the mean over each horizon, Mbit/s.
 
     ``mean [H]`` is the point forecast, ``quantiles [H, Q]`` rise along `levels`. `method` says who has the most say:
-    ``lstm``, ``blend`` (the simple methods together), ``last`` or ``ewma`` where that has the better record on this
-    link, or ``none`` when nothing is known.
+    ``lstm`` (nets and trees), ``blend`` (the simple methods together), ``last`` or ``ewma`` where that has the better
+    record on this link, or ``none`` when nothing is known.
     """
 
     horizons_s: tuple[float, ...]
@@ -52,7 +54,8 @@ class Prediction:
 class _Told:
     """Of links and horizons ``[B, H]``, in logarithms: who is heard, and what is told before calibration.
 
-    The band is the distribution ``cdf [B, H, G]``, moved from the net's point `centre` to `point` and stretched.
+    The band is the distribution ``cdf [B, H, G]``, moved from the members' point `centre` to `point` and stretched, and
+    ends at ``ceiling [B, 1]``.
     """
 
     newest: View
@@ -61,20 +64,21 @@ class _Told:
     centre: Array
     point: Array
     stretch: Array
+    ceiling: Array
 
 
 class Forecaster:
-    """Nets with their calibration; holds no state of any link.
+    """Members with their calibration; holds no state of any link.
 
     Args:
-        nets: members, whose distributions are averaged; without any, the simple methods speak together, and around them
-            is what EWMA got wrong on the link so far.
-        levels: the calibration learned on links that the nets never saw.
+        members: their distributions are averaged; without any, the simple methods speak together, and around them is
+            what EWMA got wrong on the link so far.
+        levels: the calibration learned on links that the members never saw.
         version: its name in the registry.
     """
 
-    def __init__(self, nets: Sequence[Lstm], levels: Levels, version: str = "unpublished") -> None:
-        self.nets = list(nets)
+    def __init__(self, members: Sequence[Member], levels: Levels, version: str = "unpublished") -> None:
+        self.members = list(members)
         self.levels = levels
         self.version = version
 
@@ -115,7 +119,8 @@ class Forecaster:
         wanted = self.levels.at(np.array(QUANTILES), here, np.tile(horizons, len(known)))
         off = quantiles(here, wanted).reshape(*told.point.shape, -1) - told.centre[..., None]
         bands = told.point[..., None] + told.stretch[..., None] * off
-        names = ["lstm" if self.nets else "blend", *(SIMPLE[place] for place in HEARD)]
+        bands = np.minimum(bands, np.maximum(told.ceiling, told.point)[..., None])
+        names = ["lstm" if self.members else "blend", *(SIMPLE[place] for place in HEARD)]
         points, bands = (told.newest.to_mbps(each[:, None])[:, 0] for each in (told.point, bands))
         for row, (i, who) in enumerate(zip(known, loudest(told.heard), strict=True)):
             out[i] = Prediction(tuple(map(float, horizons)), points[row], bands[row], names[who])
@@ -154,11 +159,12 @@ class Forecaster:
             centre=points[:, 0],
             point=(heard * said).sum(2),
             stretch=stretch(heard, errors, expected, expects[:, 0]),
+            ceiling=_ceiling(b, v),
         )
 
     def distributions(self, b: Batch, v: View, at: np.ndarray) -> tuple[Array, Array]:
-        """The nets' mean distribution of every moment and horizon ``[B·P·H, G]``, and the share of features far off."""
-        if not self.nets:
+        """The members' mean distribution at each moment and horizon ``[B·P·H, G]``; the share of features far off."""
+        if not self.members:
             return _blend(v), np.zeros(v.error.size)
         count = v.simple.shape[2]
         link = np.repeat(np.arange(len(b.mbps)), at.shape[1] * count)
@@ -166,8 +172,9 @@ class Forecaster:
         features = v.features.reshape(-1, v.features.shape[3]).astype(np.float32)
         simple = v.simple.reshape(-1, v.simple.shape[3]).astype(np.float32)
         steps = v.steps.astype(np.float32)
-        out = on_grid([net(steps, link, cell, features, simple) for net in self.nets], EDGES)
-        off = np.abs(features - self.nets[0].mean) > _FAR * self.nets[0].scale
+        out = on_grid([member(steps, link, cell, features, simple) for member in self.members], EDGES)
+        met = self.members[0].net
+        off = np.abs(features - met.mean) > _FAR * met.scale
         off[:, LEVEL] = False
         return out, off.mean(1)
 
@@ -185,6 +192,14 @@ class Forecaster:
         return count, errors, expected
 
 
+def _ceiling(b: Batch, v: View) -> Array:
+    """What no quantile tops ``[B, 1]``, in logarithms: a third over the best of several cells, if not all are 0."""
+    best = b.mbps.max(1, keepdims=True)
+    top = np.log((best + v.floor[:, :1]) / (v.level[:, :1] + v.floor[:, :1]))
+    out: Array = np.where((b.length[:, None] >= _SEVERAL) & (best > 0), top + _OVER_BEST, CLIP)
+    return out
+
+
 def _blend(v: View) -> Array:
     """Logistic distributions ``[B·P·H, G]`` around the mean of the trusted simple methods."""
     centre = v.simple[..., list(_TRUSTED)].mean(-1).ravel()
@@ -194,25 +209,25 @@ def _blend(v: View) -> Array:
     return out
 
 
-def load_nets(arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Lstm], Levels]:
-    """Nets and calibration of a version's arrays, as `as_arrays` wrote them.
+def load_members(arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Member], Levels]:
+    """Members and calibration of a version's arrays, as `as_arrays` wrote them.
 
     Raises:
         ValueError: they are not of a forecaster.
     """
     if "levels" not in arrays or arrays["levels"].shape != (KINDS, len(CALIBRATED)):
         raise ValueError("there is no calibration of a forecaster in it")
-    members = len({name.partition("/")[0] for name in arrays if "/" in name})
-    nets = [
-        Lstm({name.partition("/")[2]: one for name, one in arrays.items() if name.startswith(f"net{i}/")})
-        for i in range(members)
-    ]
-    return nets, Levels(np.asarray(arrays["levels"], np.float64))
+    if any(name.startswith("net0/") for name in arrays):
+        raise ValueError("it was trained when nets spoke without trees: train a version anew")
+    count = len({name.partition("/")[0] for name in arrays if "/" in name})
+    heads = [f"member{i}/" for i in range(count)]
+    parts = [{name.removeprefix(head): one for name, one in arrays.items() if name.startswith(head)} for head in heads]
+    return [Member.of(part) for part in parts], Levels(np.asarray(arrays["levels"], np.float64))
 
 
 def as_arrays(forecaster: Forecaster) -> dict[str, NDArray[Any]]:
-    """Everything of a forecaster that is stored: nets and calibration."""
+    """Everything of a forecaster that is stored: members and calibration."""
     out: dict[str, NDArray[Any]] = {
-        f"net{i}/{name}": one for i, net in enumerate(forecaster.nets) for name, one in net.arrays.items()
+        f"member{i}/{name}": one for i, each in enumerate(forecaster.members) for name, one in each.arrays.items()
     }
     return {**out, "levels": forecaster.levels.table}

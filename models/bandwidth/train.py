@@ -22,7 +22,8 @@ MEMBERS = 3
 class Args:
     """What a training can be told.
 
-    `pieces_per_set` bounds what is taken of one data set, `moments` how many moments of each piece are asked about.
+    `pieces_per_set` bounds what is taken of one data set, `moments` how many moments of each piece are asked about;
+    `trees` is how many are grown beside the net.
     """
 
     seed: int = 0
@@ -35,6 +36,7 @@ class Args:
     hidden: int = 16
     width: int = 96
     recurrent: str = "lstm"
+    trees: int = 100
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Calibration on groups that the net asked about them never saw, all of them, each alike."""
+"""Calibration on groups that the member asked about them never saw, all of them, each alike."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 
 from models.bandwidth import fit as fitting
 from models.bandwidth.calibration import CALIBRATED, KINDS, Levels
+from models.bandwidth.features import LONGEST
 from models.bandwidth.fit import fit
 from models.bandwidth.folds import balance, folds_of
+from models.bandwidth.forest import Forest
+from models.bandwidth.member import Member
 from models.bandwidth.metrics import coverage_interval
 from models.bandwidth.moments import draw
 from models.bandwidth.predict import Forecaster
 from models.bandwidth.train import Examples
 from tests.unit.bandwidth.test_forecasting import SMALL, traces
+from tests.unit.bandwidth.test_forest import leaf
 from tests.unit.bandwidth.test_inference import drawn
 
 ROWS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 6)), min_size=1, max_size=60)
@@ -51,14 +55,23 @@ def test_each_group_is_judged_by_a_net_that_never_saw_it(members: int, monkeypat
     saw: list[set[str]] = []
     judged: dict[str, list[int]] = {}
     nets = [drawn(seed) for seed in range(members)]
+    trees: list[Forest] = []
 
     def train(data: Examples, *_: object) -> object:
         saw.append(set(data.group))
         return nets[len(saw) - 1]
 
+    def grow(data: Examples, *_: object) -> Forest:
+        assert set(data.group) == saw[-1]
+        trees.append(leaf())
+        return trees[-1]
+
     def orders(self: Forecaster, links: object, horizons: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, ...]:
-        (net,) = self.nets
-        who = next(i for i, one in enumerate(nets) if np.array_equal(one.served().arrays["mean"], net.mean, True))
+        (member,) = self.members
+        who = next(
+            i for i, one in enumerate(nets) if np.array_equal(one.served().arrays["mean"], member.net.mean, True)
+        )
+        assert member.trees is trees[who]
         judged.setdefault(now[0], []).append(who)
         return np.where(np.isfinite(truth), 0.5, np.nan), np.zeros(truth.shape, int)
 
@@ -70,6 +83,7 @@ def test_each_group_is_judged_by_a_net_that_never_saw_it(members: int, monkeypat
             yield each
 
     monkeypatch.setattr(fitting, "train", train)
+    monkeypatch.setattr(fitting, "grow", grow)
     monkeypatch.setattr(fitting, "draw", drawing)
     monkeypatch.setattr(Forecaster, "orders", orders)
     fit(traces(), SMALL, members)
@@ -87,20 +101,22 @@ def test_each_group_is_judged_by_a_net_that_never_saw_it(members: int, monkeypat
 
 def test_one_group_alone_is_learned_from_and_judged_on(monkeypatch: pytest.MonkeyPatch) -> None:
     forecaster = fit(traces(2), SMALL.__class__(updates=2, questions=50, hidden=4, width=8), members=2)
-    assert len(forecaster.nets) == 2
+    assert len(forecaster.members) == 2
     assert not np.array_equal(forecaster.levels.table, Levels.plain().table)
 
 
-@pytest.mark.parametrize("nets", [0, 1])
-def test_an_order_is_that_of_the_band_that_is_served(nets: int) -> None:
-    forecaster = Forecaster([drawn(seed, times=0.3).served() for seed in range(nets)], Levels.plain())
+@pytest.mark.parametrize("members", [0, 1])
+def test_an_order_is_that_of_the_band_that_is_served(members: int) -> None:
+    made = [Member(drawn(seed, times=0.3).served(), leaf()) for seed in range(members)]
+    forecaster = Forecaster(made, Levels.plain())
     horizons = np.array([1.0, 5.0, 30.0])
     links = [(trace.mbps[:n], trace.t_s[:n], None) for trace, n in zip(traces(3), (1, 20, 100), strict=True)]
     said = forecaster.predict_batch(links, horizons)
+    highest = np.array([[np.inf], *([1.3 * mbps[-LONGEST:].max()] for mbps, _, _ in links[1:])])  # bands end above it
     for place, level in enumerate(said[0].levels):
         truth = np.array([one.quantiles[:, place] for one in said])
         order, kind = forecaster.orders(links, horizons, truth)
-        np.testing.assert_allclose(order[truth > 0.1], level, atol=0.01)
+        np.testing.assert_allclose(order[(truth > 0.1) & (truth < highest)], level, atol=0.01)
         assert kind.shape == truth.shape
     order, _ = forecaster.orders(links, horizons, np.full((3, 3), np.nan))
     assert np.isnan(order).all()

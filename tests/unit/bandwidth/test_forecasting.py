@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.bandwidth import load_forecaster
+from models.bandwidth import predict as predicting
 from models.bandwidth.calibration import Levels, kinds, order_of
 from models.bandwidth.data import Trace, cells
 from models.bandwidth.distribution import GRID, decide, quantiles
@@ -17,12 +18,12 @@ from models.bandwidth.features import SIMPLE, batch, simple_forecasts, truths, v
 from models.bandwidth.fit import fit
 from models.bandwidth.folds import folds_of, of
 from models.bandwidth.module import Net
-from models.bandwidth.predict import Forecaster, as_arrays, load_nets
+from models.bandwidth.predict import Forecaster, as_arrays, load_members
 from models.bandwidth.train import Args, Examples, examples, train
 
 torch.set_num_threads(1)
 HORIZONS = np.array([1.0, 5.0, 15.0])
-SMALL = Args(updates=60, questions=300, pieces_per_set=40, hidden=8, width=24)
+SMALL = Args(updates=60, questions=300, pieces_per_set=40, hidden=8, width=24, trees=30)
 
 
 def traces(count: int = 12, length: int = 120, seed: int = 3) -> list[Trace]:
@@ -155,10 +156,26 @@ def test_a_training_of_seconds_is_already_as_good_as_the_last_value(forecaster: 
 
 
 def test_a_stored_forecaster_answers_the_same(forecaster: Forecaster) -> None:
-    again = Forecaster(*load_nets(as_arrays(forecaster)))
+    again = Forecaster(*load_members(as_arrays(forecaster)))
     trace = traces(1)[0]
     one, two = (each.predict(trace.mbps, trace.t_s) for each in (forecaster, again))
     np.testing.assert_array_equal(one.quantiles, two.quantiles)
+
+
+@pytest.mark.parametrize(("values", "bound"), [([50.0] * 30, True), ([50.0] * 4, False)])
+def test_no_band_tops_the_best_that_was_seen_by_far(
+    forecaster: Forecaster, values: list[float], bound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "stretch", lambda heard, *_: np.full(heard.shape[:2], 40.0))  # bands beyond reason
+    highest = forecaster.predict(values, np.arange(len(values))).quantiles[:, -1]
+    assert np.all(highest <= 50 * 1.36) == bound
+
+
+def test_a_version_from_before_trees_is_refused_with_what_to_do(forecaster: Forecaster) -> None:
+    arrays = as_arrays(forecaster)
+    old = {name.replace("member0/net/", "net0/"): one for name, one in arrays.items() if "member1" not in name}
+    with pytest.raises(ValueError, match="train a version anew"):
+        load_members({name: one for name, one in old.items() if "trees" not in name})
 
 
 @given(

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from api.cli.main import app
 from benchmarks.report import read
+from models.bandwidth import load_forecaster
 
 
 def test_rows_of_every_forecaster(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_rows_of_every_forecaster(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0
     rows = read(path)
-    assert [row["system"] for row in rows] == ["simple", "net", "3 nets"]
+    assert [row["system"] for row in rows] == ["simple", "member", load_forecaster().version]
     for row in rows:
         assert row["links"] == 3
         assert 0 < row["p50_ms"] <= row["p99_ms"]

@@ -22,9 +22,11 @@ from actors.prediction.serving import NO_MODEL, Serving
 from models.bandwidth import WEIGHTS
 from models.bandwidth.calibration import Levels
 from models.bandwidth.features import batch, view
+from models.bandwidth.member import Member
 from models.bandwidth.module import Net, Shape
 from models.bandwidth.predict import Forecaster, as_arrays
 from models.registry import Registry
+from tests.unit.bandwidth.test_forest import leaf
 from tests.unit.prediction.test_predictor import CONFIG, call, config, sample
 from tests.unit.registry.conftest import card
 
@@ -33,12 +35,12 @@ LOOKED_S = serving.LOOK_S
 
 
 def publish(root, seed=0):
-    """An untrained net, as a version; its forecasts are near the simple methods'."""
+    """An untrained net, as a version; its forecasts are near the simple methods', and its trees say: as now."""
     torch.manual_seed(seed)
     v = view(batch([(1.0, np.arange(5.0), np.ones(5), {})]), np.array([1.0]))
-    net = Net(Shape(v.steps.shape[2], v.features.shape[3], 4, 8)).served()
+    member = Member(Net(Shape(v.steps.shape[2], v.features.shape[3], 4, 8)).served(), leaf())
     content = io.BytesIO()
-    np.savez(content, **as_arrays(Forecaster([net], Levels.plain())))
+    np.savez(content, **as_arrays(Forecaster([member], Levels.plain())))
     registry = Registry(root, "bandwidth", key=root.parent / "model.key")
     return registry, registry.publish({WEIGHTS: content.getvalue()}, card(seed=seed)).version
 
