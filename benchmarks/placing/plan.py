@@ -19,28 +19,21 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     attributes: Attributes = Attributes()
 
 
-def few() -> list[Asked]:
-    """A pair that talks, put in two sites by hand; affinity; sovereignty."""
+def twelve() -> list[Asked]:
+    """Pairs that talk, put in two sites by hand, one of a tenant; affinity, anti-affinity and sovereignty."""
     everywhere, chat, db = ("london", "paris", "rome"), ("chat",), ("db",)
+    lone, talk = ("quorum",), ("till-shop",)
     return [
         Asked(name="left", site="london", node=DRAINED, attributes=Attributes(near=chat)),
         Asked(name="right", site="rome", node="rome-1", attributes=Attributes(near=chat)),
         Asked(name="db", site="london", node=DRAINED, attributes=Attributes(together=db)),
         Asked(name="db-cache", site="paris", attributes=Attributes(together=db, sites=everywhere)),
         Asked(name="mirror", site="london", attributes=Attributes(sites=("paris", "rome"))),
-    ]
-
-
-def twelve() -> list[Asked]:
-    """`few`, and more of each with anti-affinity and a tenant whose talking guests are put in two sites by hand."""
-    lone, talk = ("quorum",), ("till-shop",)
-    return [
-        *few(),
         Asked(name="till", site="rome", node="rome-1", attributes=Attributes(near=talk, tenant="shop")),
         Asked(name="shop", site="paris", attributes=Attributes(near=talk, tenant="shop")),
         Asked(name="ledger", site="london", node=DRAINED, attributes=Attributes(sites=("london", "rome"))),
         Asked(name="audit", site="paris", attributes=Attributes(sites=("london", "rome"))),
         Asked(name="quorum-1", site="london", attributes=Attributes(apart=lone)),
-        Asked(name="quorum-2", site="rome", attributes=Attributes(apart=lone, sites=("london", "paris", "rome"))),
+        Asked(name="quorum-2", site="rome", attributes=Attributes(apart=lone, sites=everywhere)),
         Asked(name="free", site="london"),
     ]

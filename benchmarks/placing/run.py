@@ -2,7 +2,6 @@
 
 import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -104,15 +103,6 @@ class Placing:
         trails = {site: _trail(api) for site, api in self.apis.items()}
         broken = faults(History(seen=self.observer.seen, trails=trails, ended=self._ended))
         return {"step": "history", "guests": len(self._watches), "broken": "; ".join(broken)}
-
-    def clear(self, node: str) -> None:
-        """Let `node` take guests again, and remove all that were placed, as far as they are there."""
-        with suppress(NovaCronError):
-            self._first.undrain(node)
-        for name in self._watches:
-            for act in (partial(self._first.act, name, "stop"), partial(self._first.delete_guest, name)):
-                with suppress(NovaCronError):
-                    act()
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
